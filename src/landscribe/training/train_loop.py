@@ -181,8 +181,10 @@ def _budget_label(spec: TrainSpec, augmentation: str, passes: float | None) -> s
     budget = next((f"{name} {value}" for name in ("steps", "epochs") if (value := getattr(spec, name))), None)
     budget = budget or f"effort {spec.effort}, {EFFORT_STEPS[spec.effort]} steps"
     number = f"{passes:.0f}" if passes >= 10 else f"{passes:.2g}"
+    more = spec.chips_a_batch / TrainSpec().chips_a_batch
+    effect = f" ({more:g} times the chips of the default, in as many steps)" if more > 1 and not spec.epochs else ""
     return (
-        f"training: {budget}, in batches of {spec.batch}; passes over the training ground: about {number}; "
+        f"training: {budget}, in batches of {spec.batch}{effect}; passes over the training ground: about {number}; "
         f"augmentation {augmentation}"
     )
 
