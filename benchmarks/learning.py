@@ -11,8 +11,8 @@ the last weights. `ground=all` in a method is the final training of `run --final
 it; `ground=equal` is the same with equal steps. `ground=50` trains on so few train chips that each is drawn 50 times.
 `folds=3` trains a model for each fold of all of the rest, each with equal steps, and scores their mean probabilities.
 A row has the mean F1 on the val chips after each epoch, from which early stopping can be read.
-`--precision bf16` trains both in bfloat16, twice as fast at 256 pixels on a CPU that has it. Rows that OUT has are
-not repeated.
+`--precision bf16` trains both in bfloat16, twice as fast at 256 pixels on a CPU that has it. Both train and are scored
+on a GPU if there is one. Rows that OUT has are not repeated.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from landscribe.confusion import Confusion
 from landscribe.data.batches.dataset import ChipDataset, loader, to_float
 from landscribe.data.batches.windows import RandomWindowSampler
 from landscribe.data.chips.chips import Chips
+from landscribe.inference.device import resolve_device
 from landscribe.inference.evaluation import score
 from landscribe.model import Model
 from landscribe.recipe import Recipe
@@ -157,9 +158,9 @@ def _ground(chips: Chips, ground: str, seed: int, drawn: int) -> Chips:
 def lecture(ground: Chips, steps: int, seed: int, precision: str) -> torch.nn.Module:
     """A network trained as in the lecture, on random crops."""
     torch.manual_seed(seed)
-    classes = len(ground.classes)
+    classes, device = len(ground.classes), resolve_device()
     network = smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=classes).train()
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     dice = smp.losses.DiceLoss("multiclass", ignore_index=255)
     entropy = torch.nn.CrossEntropyLoss(ignore_index=255)
@@ -172,7 +173,8 @@ def lecture(ground: Chips, steps: int, seed: int, precision: str) -> torch.nn.Mo
         for axis in (-1, -2):
             flipped = torch.rand(len(images), generator=rng) < 0.5
             images[flipped], labels[flipped] = images[flipped].flip(axis), labels[flipped].flip(axis)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        images, labels = images.to(device), labels.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = network(images.contiguous(memory_format=torch.channels_last))
         logits = logits.float()
         optimizer.zero_grad()
@@ -183,23 +185,24 @@ def lecture(ground: Chips, steps: int, seed: int, precision: str) -> torch.nn.Mo
 
 def ensemble_score(models: list[Model], chips: Chips) -> Confusion:
     """The classes of the models' mean probabilities against the labels."""
-    confusion = Confusion.zeros(chips.classes)
+    confusion, device = Confusion.zeros(chips.classes), resolve_device()
     for model in models:
-        model.network.eval()
+        model.network.to(device).eval()
     for batch in map(to_float, loader(chips, batch=4, workers=0)):
+        images, valid = batch["image"].to(device), batch["valid"].to(device)
         with torch.inference_mode():
-            probabilities = [model.logits(batch["image"], batch["valid"]).softmax(1) for model in models]
-        predicted = torch.stack(probabilities).mean(0).argmax(1).to(torch.uint8)
+            probabilities = [model.logits(images, valid).softmax(1) for model in models]
+        predicted = torch.stack(probabilities).mean(0).argmax(1).to(torch.uint8).cpu()
         confusion += Confusion.of(chips.classes, batch["label"].numpy(), predicted.numpy())
     return confusion
 
 
 def lecture_score(network: torch.nn.Module, chips: Chips) -> Confusion:
-    confusion, dataset = Confusion.zeros(chips.classes), ChipDataset(chips)
+    confusion, dataset, device = Confusion.zeros(chips.classes), ChipDataset(chips), resolve_device()
     for index in range(len(dataset)):
         item = dataset[index]
         with torch.inference_mode():
-            predicted = network(item["image"][None] / 255).argmax(1)[0].to(torch.uint8)
+            predicted = network(item["image"][None].to(device) / 255).argmax(1)[0].to(torch.uint8).cpu()
         confusion += Confusion.of(chips.classes, item["label"].numpy(), predicted.numpy())
     return confusion
 

@@ -54,6 +54,9 @@ def test_the_message_of_an_error_is_one_line_without_control_characters():
         (RecursionError("maximum recursion depth"), "nested too deeply"),
         (PermissionError(13, "Permission denied", "a.tif"), "a.tif cannot be read or written: Permission denied"),
         (OSError(28, "No space left on device"), "No space left on device.*free disk space"),
+        (TimeoutError(), r"^another process or machine does not answer \(TimeoutError\)\. Repeat"),
+        (ConnectionResetError(104, "Connection reset by peer"), r"does not answer \(Connection reset by peer\)"),
+        (TimeoutError(110, "Connection timed out", "a.tif"), "a.tif cannot be read or written: Connection timed out"),
     ],
 )
 def test_errors_of_the_machine_become_one_line(error, message):

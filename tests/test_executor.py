@@ -3,6 +3,7 @@
 No torch here: every worker imports this module.
 """
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import pytest
 from dask import config
+from dask.distributed import LocalCluster
+from distributed.comm.core import CommClosedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -299,6 +302,35 @@ def test_a_killed_scheduler_ends_with_one_line_and_finished_units_stay(tmp_path)
         for process in (scheduler, working):
             process.kill()
             process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize("error", [asyncio.TimeoutError, CommClosedError])
+def test_a_cluster_that_closes_late_costs_no_unit(tmp_path, monkeypatch, error):
+    closed = LocalCluster.__exit__
+
+    def late(self, *raised):
+        closed(self, *raised)
+        raise error
+
+    monkeypatch.setattr(LocalCluster, "__exit__", late)
+    outcomes = list(run_on_dask(Doubling(tmp_path, compute=1), range(3), "auto", processes=1))
+    assert sorted((outcome.unit, str(outcome.error)) for outcome in outcomes) == [
+        (0, "None"),
+        (1, "compute 1"),
+        (2, "None"),
+    ]
+
+
+@pytest.mark.parametrize("error", [asyncio.TimeoutError, CommClosedError, ConnectionResetError])
+def test_a_connection_that_is_lost_at_the_start_is_no_error_of_a_file(tmp_path, monkeypatch, error):
+    def lost(*_, **__):
+        raise error
+
+    monkeypatch.setattr("dask.distributed.LocalCluster", lost)
+    with pytest.raises(UnfinishedError, match="Dask scheduler no longer answers"):
+        list(run_on_dask(Doubling(tmp_path), range(3), "auto", processes=1))
 
 
 class RootedError(Exception):

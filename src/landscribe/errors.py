@@ -219,6 +219,11 @@ def machine_errors() -> Iterator[None]:
     except (MemoryError, RecursionError, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             files = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
+            if not files and isinstance(error, (TimeoutError, ConnectionError)):
+                raise ResourceError(
+                    f"another process or machine does not answer ({error.strerror or first_line(error)}). Repeat the "
+                    "same command; if it fails again, start fewer processes or check the network."
+                ) from error
             raise ResourceError(
                 f"{files or 'a file'} cannot be read or written: {error.strerror or error}. Check the path, its "
                 "permissions and the free disk space."

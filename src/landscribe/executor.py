@@ -6,11 +6,12 @@ machine, and more than once.
 
 import logging
 import os
+import sys
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from landscribe.errors import EngineError, LandscribeError, ReadError, UnfinishedError
 from landscribe.machine import HEAP, cores
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 U = TypeVar("U")
 """A unit."""
 U_contra = TypeVar("U_contra", contravariant=True)
@@ -185,9 +189,10 @@ def run_on_dask(
         UnfinishedError: the scheduler no longer answers.
         LandscribeError: a unit met a fatal error.
     """
-    with _client(where, processes, threads) as client:
-        from dask.distributed import KilledWorker, as_completed
+    _require_dask()
+    from dask.distributed import KilledWorker, as_completed
 
+    with _lost_scheduler_named(), _client(where, processes, threads) as client:
         # As the result of a task: scattered data would be lost for good with the worker that holds it.
         sent = _sent(client, stages)
         tasks = {client.submit(run_unit, sent, unit, pure=False): unit for unit in units}
@@ -199,6 +204,17 @@ def run_on_dask(
             del task
             is_killed = isinstance(outcome.error, KilledWorker)
             yield replace(outcome, error=EngineError(_WORKERS_DIED)) if is_killed else outcome
+
+
+@contextmanager
+def _lost_scheduler_named() -> Iterator[None]:
+    """Turn the errors of a connection to Dask, which count as errors of files, into an UnfinishedError."""
+    from distributed.comm.core import CommClosedError
+
+    try:
+        yield
+    except (TimeoutError, ConnectionError, CommClosedError) as error:
+        raise UnfinishedError(_SCHEDULER_LOST) from error
 
 
 def _sent(client: Any, stages: Stages[U]) -> Any:
@@ -235,7 +251,7 @@ def _client(where: str, processes: int | None, threads: int) -> Iterator[Any]:
     from dask.distributed import Client
 
     if where == "auto":
-        with own_cluster(processes or cores(), threads) as cluster, Client(cluster) as client:
+        with own_cluster(processes or cores(), threads) as cluster, _closed(Client(cluster)) as client:
             yield client
         return
     is_file = Path(where).is_file()
@@ -252,8 +268,24 @@ def _client(where: str, processes: int | None, threads: int) -> Iterator[Any]:
             f"no Dask scheduler answers at {where} within {_TIMEOUT_S} s ({error}). Start one with dask-scheduler and "
             "pass the address that it prints or its scheduler file, or pass --dask auto."
         ) from error
-    with client:
+    with _closed(client):
         yield client
+
+
+@contextmanager
+def _closed(opened: AbstractContextManager[T]) -> Iterator[T]:
+    """Close a client or cluster at the end of the block; if it is closed late, the block's outcome stays the same.
+
+    On a loaded machine, workers may not answer in time; Dask ends them with this process.
+    """
+    entered = opened.__enter__()
+    try:
+        yield entered
+    finally:
+        try:
+            opened.__exit__(*sys.exc_info())
+        except OSError as error:
+            log.debug("Dask is closed late: %r", error)
 
 
 @contextmanager
@@ -271,7 +303,7 @@ def own_cluster(processes: int, threads: int = 1) -> Iterator[Any]:
         "silence_logs": logging.CRITICAL,
         "preload": [_PRELOAD],
     }
-    with config.set(_SETTINGS), LocalCluster(**settings) as cluster:
+    with config.set(_SETTINGS), _closed(LocalCluster(**settings)) as cluster:
         yield cluster
 
 

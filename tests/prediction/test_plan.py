@@ -80,6 +80,15 @@ def test_a_requested_setting_overrides_an_earlier_choice(tmp_path, raster):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(margin=16, tile=64))
 
 
+@pytest.mark.parametrize("settings", [{"precision": "32"}, {"engine": "torch"}, {"engine": "torch-bf16"}])
+def test_a_tolerance_that_chooses_nothing_is_refused(settings):
+    with pytest.raises(ValueError, match=r"tolerance is 0\.01, but it chooses nothing"):
+        PredictSpec(tile=64, margin=8, tolerance=0.01, **settings)
+    assert PredictSpec(tile=64, margin=8, **settings).tolerance == 1e-3
+    for auto in ("tile", "margin"):
+        assert PredictSpec(**{"tile": 64, "margin": 8, auto: "auto"}, tolerance=0.01, **settings).tolerance == 0.01
+
+
 def test_another_tolerance_is_another_map(tmp_path, raster):
     loose, strict = (PredictSpec(tile=64, margin="auto", tolerance=tolerance) for tolerance in (0.05, 1e-5))
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=loose)

@@ -15,6 +15,8 @@ from landscribe import executor, machine
 from landscribe.errors import EngineError, RasterError, ReadError, ResourceError, UnfinishedError
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
+from landscribe.model import Model
+from landscribe.nn import build
 from landscribe.prediction import run as running
 from landscribe.prediction.run import Workers
 from landscribe.prediction.spec import PredictSpec
@@ -44,6 +46,23 @@ def test_readers_and_writers_change_no_byte_of_a_map(tmp_path, raster, whole, mo
     monkeypatch.setattr(running.Workers, "of", lambda *_, **__: workers)
     used = predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
     assert used.read_bytes() == whole
+
+
+@pytest.fixture
+def learning() -> Model:
+    """A model whose classes depend on a pixel's neighbours."""
+    torch.manual_seed(0)
+    network = build("unet", encoder="plain", bands=1, classes=4, weights=None, encoder_widths=[4, 8])
+    return model_of(network.eval(), 4)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_readers_of_a_device_change_no_byte_of_a_map(tmp_path, raster, learning, monkeypatch, device):
+    spec, maps = PredictSpec(**SMALL, device=device, engine="torch", batch=2), []
+    for workers in (Workers(), Workers(3, 2, 2)):
+        monkeypatch.setattr(running.Workers, "of", lambda *_, workers=workers, **__: workers)
+        maps.append(predict(learning, raster, tmp_path / f"{workers.readers}.tif", spec=spec).read_bytes())
+    assert maps[0] == maps[1]
 
 
 @given(cores=st.integers(1, 64), room=st.integers(0, 100), gpus=st.integers(1, 8), is_remote=st.booleans())
@@ -210,6 +229,14 @@ def test_dask_workers_of_several_threads_and_one_process_give_the_same_map(tmp_p
     spec = PredictSpec(**SMALL, dask="auto")
     assert predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec).read_bytes() == whole
     assert set(threads) == {3}
+
+
+@pytest.mark.gpu
+def test_the_dask_worker_of_a_gpu_gives_the_same_map(tmp_path, raster, learning):
+    spec = PredictSpec(**SMALL, device="cuda", engine="torch", batch=2)
+    alone = predict(learning, raster, tmp_path / "alone.tif", spec=spec).read_bytes()
+    on_dask = predict(learning, raster, tmp_path / "dask.tif", spec=spec.model_copy(update={"dask": "auto"}))
+    assert on_dask.read_bytes() == alone
 
 
 def test_a_gpu_computes_units_in_turn(tmp_path, raster, monkeypatch):

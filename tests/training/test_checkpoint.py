@@ -17,11 +17,12 @@ import torch
 import forked
 from landscribe import progress, verbs
 from landscribe.data.chips.chips import Chips
-from landscribe.errors import LandscribeError, NetworkError, OutputError
+from landscribe.errors import EngineError, LandscribeError, NetworkError, OutputError, UnfinishedError
 from landscribe.fingerprint import Fingerprint
 from landscribe.model import Model
 from landscribe.training import checkpoint, lr_finder
 from landscribe.training.checkpoint import CHIPS, AtomicCheckpointIO
+from landscribe.training.parallel import Processes, report_on_rank_zero
 
 # Dropout draws from torch's own chance, augmentation from ours.
 TINY = {
@@ -201,6 +202,42 @@ def test_an_unfinished_training_with_other_settings_is_not_touched(chips, ended)
     with pytest.raises(OutputError, match=r"unfinished training with other splits\."):
         verbs.train(only_train, out=ended, epochs=3, **TINY)
     assert {path: path.read_bytes() for path in ended.with_name("model.training").iterdir()} == before
+
+
+GLOO = "[third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:5760."
+
+
+@pytest.mark.parametrize("error", [RuntimeError(GLOO), torch.distributed.DistBackendError("NCCL error: remote")])
+def test_the_end_of_another_process_keeps_the_last_epoch(ended, tmp_path, error):
+    checkpoints, two = checkpoint.Checkpoints(ended, Fingerprint.of({})), Processes(2)
+    said = "another of the 2 processes .* The state of the last epoch is kept in model.training"
+    with pytest.raises(UnfinishedError, match=said), checkpoints.kept(ended, two):
+        raise error
+    assert checkpoints.last.exists()
+    checkpoints.remove()
+    with pytest.raises(EngineError, match="another of the 2 processes") as raised, checkpoints.kept(ended, two):
+        raise error
+    assert "is kept" not in str(raised.value)
+
+
+def test_only_rank_zero_reports_the_end_of_another_process_and_a_loss_of_all(tmp_path):
+    second, out = Processes(2, 1), tmp_path / "model"
+    checkpoints = checkpoint.Checkpoints(out, Fingerprint.of({}))
+    for error, code in ((RuntimeError(GLOO), 1), (NetworkError("the loss is nan"), 2)):
+        with pytest.raises(SystemExit) as ended, report_on_rank_zero(second), checkpoints.kept(out, second):
+            raise error
+        assert ended.value.code == code
+
+
+@pytest.mark.parametrize("group", [Processes(), Processes(2), Processes(2, 1)])
+def test_a_mistake_of_ours_passes_as_it_is(tmp_path, group):
+    checkpoints = checkpoint.Checkpoints(tmp_path / "model", Fingerprint.of({}))
+    with (
+        pytest.raises(RuntimeError, match="shapes"),
+        report_on_rank_zero(group),
+        checkpoints.kept(tmp_path / "model", group),
+    ):
+        raise RuntimeError("mat1 and mat2 shapes")
 
 
 def test_overwrite_starts_again_if_settings_differ(chips, ended):

@@ -138,6 +138,7 @@ def test_only_rank_zero_prints_and_writes(by_two):
     assert printed[0].startswith(f"{model}: epoch")
     assert [len(text.splitlines()) for text in printed] == [1, 0]
     assert [text.count("weights: none") for text in remarks] == [1, 0]
+    assert [text.count("finding labelled pixels") for text in remarks] == [1, 0]
     assert [path.name for path in model.parent.iterdir()] == ["model"]
 
 
@@ -152,6 +153,22 @@ def test_a_command_starts_the_requested_processes(tiny_chips, tmp_path):
     f1 = f"F1 {measures['val_threshold_f1']:.3f} of squares (0.5: {measures['val_f1_squares']:.3f})"
     assert f"; threshold {measures['val_threshold']:.3g} has {f1}" in out
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.slow
+def test_a_file_that_one_process_cannot_read_ends_all_with_a_line_each(tiny_chips, tmp_path):
+    folder = shutil.copytree(tiny_chips.folder, tmp_path / "chips")
+    # Of the val chips, the second process reads every other one, from the second on.
+    damaged = folder / tiny_chips.of_split("val").table["image"].iloc[1]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    command = ("train", folder, "--out", tmp_path / "model", *COMMON, "--batch", 4, "--epochs", 1, "--devices", 2)
+    code, _, err = forked.command(*command, surroundings=forked.Surroundings())
+    of_second, of_first = [line for line in err.splitlines() if line.startswith("landscribe: ")]
+    assert f"{damaged.name} cannot be read" in of_second
+    assert "model is not finished: another of the 2 processes that train it ended" in of_first
+    assert "Traceback" not in err
+    assert code == 2
+    assert not list(tmp_path.glob("model*"))
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,19 @@ def test_the_passes_are_written_as_whole_numbers_from_ten_on(passes, number):
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"batch": 64}, "in batches of 64 (8 times the chips of the default, in as many steps); passes"),
+        ({"batch": 12, "effort": "quick"}, "in batches of 12 (1.5 times the chips of the default, in as many steps);"),
+        ({"batch": 64, "epochs": 3}, "in batches of 64; passes"),
+        ({"batch": 4}, "in batches of 4; passes"),
+    ],
+)
+def test_a_large_batch_of_a_budget_in_steps_is_said_to_take_more_chips(settings, said):
+    assert said in _budget_label(TrainSpec(**{"effort": "standard"} | settings), "light", 1.0)
+
+
 @pytest.mark.parametrize(("effort", "has_gpu", "expected"), [
     ("auto", False, "quick"), ("auto", True, "standard"), ("thorough", False, "thorough"), ("quick", True, "quick"),
 ])  # fmt: skip

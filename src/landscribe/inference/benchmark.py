@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +26,9 @@ TOLERANCE_16 = 1e-3
 _MINIMUM_ROUNDS = 3
 _LONG_ROUND = 1.0
 """Seconds of a round that is not repeated when encoders are listed."""
+_GPU_PIXELS, _GPU_CALLS = 2**22, 4
+"""Pixels of a batch, and calls of a round, when encoders are listed on a GPU: with fewer, the time is that of launching
+kernels."""
 _SCALES = (1, 4, 16, 64)
 """Sizes in pixels of the structures in synthetic images, from grain to fields."""
 
@@ -95,8 +97,8 @@ def synthetic_images(shape: tuple[int, int, int, int], device: torch.device) -> 
 def compare_encoders(*, bands: int, size: int, device: torch.device) -> list[EncoderCost]:
     """Costs of the encoders that were tried, each alone and with random weights.
 
-    Seconds are the median of a few images, after one that warms up. They are left out for an encoder whose weights
-    take more than a quarter of this machine's memory.
+    Seconds are the median of a few rounds, after one that warms up: of one image each on a CPU, on a GPU of batches
+    that keep it busy. They are left out for an encoder whose weights take more than a quarter of this machine's memory.
 
     Args:
         bands: of the images.
@@ -117,12 +119,23 @@ def compare_encoders(*, bands: int, size: int, device: torch.device) -> list[Enc
 def _encoder_seconds(name: str, bands: int, size: int, device: torch.device) -> float:
     encoder = Encoder(name, bands=bands)
     side = fitting_side(encoder, size)
-    images = synthetic_images((1, bands, side, side), device)
-    call = partial(place_network(encoder, device), images)
+    batch, calls = _images_and_calls(side, device)
+    images = synthetic_images((batch, bands, side, side), device)
+    network = place_network(encoder, device)
+
+    def call() -> None:
+        for _ in range(calls):
+            network(images)
+
     with torch.inference_mode():
         (first,) = time_in_turns({name: call}, device, rounds=1)[name]
         times = time_in_turns({name: call}, device, rounds=1 if first > _LONG_ROUND else _MINIMUM_ROUNDS)
-    return statistics.median(times[name]) / side**2 * 1e6
+    return statistics.median(times[name]) / (calls * batch * side**2) * 1e6
+
+
+def _images_and_calls(side: int, device: torch.device) -> tuple[int, int]:
+    """Images of a batch, and calls of a round, that time an encoder on a device."""
+    return (1, 1) if device.type == "cpu" else (max(1, _GPU_PIXELS // side**2), _GPU_CALLS)
 
 
 def run_benchmark(

@@ -153,6 +153,16 @@ class PredictSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _require_choice_by_tolerance(self) -> "PredictSpec":
+        is_tiled = "auto" not in (self.tile, self.margin)
+        if "tolerance" in self.model_fields_set and is_tiled and (self.precision == "32" or self.engine != "auto"):
+            raise ValueError(
+                f"tolerance is {self.tolerance:g}, but it chooses nothing: tile and margin are given, and no engine of "
+                "16 bits is to be chosen; leave out tolerance, or let tile or margin be auto"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _require_engine_for_threads(self) -> "PredictSpec":
         if self.dask is not None and self.engine != "auto" and BACKENDS[self.engine].is_of_one_thread:
             raise ValueError(

@@ -8,6 +8,8 @@ import logging
 import pickle
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,21 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from pydantic import ValidationError
 
 from landscribe.data.batches.sampling import ChipSampler
-from landscribe.errors import ModelError, OutputError
+from landscribe.errors import (
+    EngineError,
+    LandscribeError,
+    ModelError,
+    NetworkError,
+    OutputError,
+    UnfinishedError,
+    machine_errors,
+)
 from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.model import Model, Scaling
 from landscribe.model.folder import CONFIG, SavedModel, read_saved
 from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, remove_whole, write_text
 from landscribe.spec import Spec
+from landscribe.training.parallel import Processes
 from landscribe.training.spec import with_weights_of
 
 log = logging.getLogger(__name__)
@@ -93,6 +104,52 @@ class Checkpoints:
             f"{self.folder} holds an unfinished training with {differences}. Nothing was changed. Resume with "
             "the same settings, choose another --out, or pass --overwrite to start again."
         )
+
+    @contextmanager
+    def kept(self, out: Path, group: Processes) -> Iterator[None]:
+        """Keep the checkpoint of a training that a full disk, a lost drive or the end of another process stopped.
+
+        The checkpoint of a training whose loss is not finite is removed: resumed, it would fail again.
+
+        Args:
+            out: the model folder.
+            group: the processes that train; rank 0 keeps and removes.
+
+        Raises:
+            EngineError: another process ended, and there is no checkpoint.
+            UnfinishedError: the block failed, and a checkpoint is kept for the same call.
+        """
+        try:
+            with machine_errors():
+                yield
+        except LandscribeError as error:
+            if isinstance(error, NetworkError) and not group.is_rank_zero:
+                # The loss is that of all processes: rank 0 reports it.
+                raise SystemExit(2) from error
+            is_of_disk = isinstance(error.__cause__, OSError)
+            if not group.is_rank_zero or not (is_of_disk or isinstance(error, NetworkError)):
+                raise
+            if not is_of_disk or not self.last.exists():
+                self.remove()
+                raise
+            raise UnfinishedError(
+                f"{out} is not finished: {error} The state of its last epoch is kept in {self.folder.name}: fix the "
+                "cause and repeat the same command, or remove that folder."
+            ) from error
+        except RuntimeError as error:
+            if not group.is_rank_zero or not group.is_lost_to(error):
+                raise
+            ended = (
+                f"{out} is not finished: another of the {group.count} processes that train it ended. Its message is "
+                "above; without one, the system ended it, usually for lack of memory."
+            )
+            if not self.last.exists():
+                self.remove()
+                raise EngineError(f"{ended} Fix the cause and repeat the same command.") from error
+            raise UnfinishedError(
+                f"{ended} The state of the last epoch is kept in {self.folder.name}: fix the cause and repeat the same "
+                "command, or remove that folder."
+            ) from error
 
     def save(self, trainer: lightning.Trainer, start: InitialState) -> None:
         """Save the state of a training; all processes must call this."""

@@ -20,6 +20,7 @@ from lightning.pytorch.plugins.layer_sync import LayerSync
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
+from landscribe import progress
 from landscribe.data.batches.dataset import ChipTransform, loader
 from landscribe.data.batches.label_windows import LabelWindowSampler
 from landscribe.data.batches.read_ahead import ReadAhead
@@ -57,6 +58,11 @@ class Processes:
     def is_worker_process(self) -> bool:
         """True in a process that Lightning started; it ends with the training."""
         return self.launcher == "lightning" and not self.is_rank_zero
+
+    def is_lost_to(self, error: RuntimeError) -> bool:
+        """True for the error of a process that waits for another one, which has ended."""
+        # torch has no class for the errors of Gloo, which connects processes on CPUs.
+        return self.count > 1 and (isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error))
 
 
 def processes(devices: int | Literal["auto"]) -> Processes:
@@ -290,16 +296,27 @@ def process_batches(
 
 
 @contextmanager
-def log_on_rank_zero(group: Processes) -> Iterator[None]:
-    """Log warnings and notes on rank 0 only; the others would repeat them."""
-    logger = logging.getLogger("landscribe")
-    level = logger.level
-    try:
-        if not group.is_rank_zero:
-            logger.setLevel(logging.ERROR)
+def report_on_rank_zero(group: Processes) -> Iterator[None]:
+    """Show warnings, notes and progress of rank 0 only; the others would repeat them.
+
+    Raises:
+        SystemExit: this is another rank, and a process that it waits for has ended; rank 0 says so.
+    """
+    if group.is_rank_zero:
         yield
+        return
+    logger = logging.getLogger("landscribe")
+    level, reporter = logger.level, progress.reporter.set(progress.silent)
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    except RuntimeError as error:
+        if not group.is_lost_to(error):
+            raise
+        raise SystemExit(1) from error
     finally:
         logger.setLevel(level)
+        progress.reporter.reset(reporter)
 
 
 def leave_group(group: Processes) -> None:

@@ -92,7 +92,8 @@ class TrainSpec(Spec):
     """Wall-clock minutes, instead of an effort. The weights then depend on the machine's speed."""
     batch: Annotated[Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"], AlsoCalled("batch_size")] = 8
     """Chips per batch, over all devices; auto is the largest power of two up to 64 whose step needs at most 0.6 of a
-    CUDA GPU's memory, and 8 without one. An effort's steps and the learning rate do not change with it."""
+    CUDA GPU's memory, and 8 without one. An effort's steps and the learning rate do not change with it: with 64
+    chips, they take up to eight times as long as with 8."""
     accumulate: int = Field(1, ge=1, le=2**16)
     """Gradient accumulation: batches per optimizer step. Gradients are averaged as for one large batch."""
     learning_rate: Annotated[Annotated[float, Field(gt=0, le=1000)] | Literal["auto"], AlsoCalled("lr")] = 2e-3

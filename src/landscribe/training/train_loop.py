@@ -4,8 +4,6 @@ import copy
 import logging
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +22,7 @@ from landscribe.data.batches.dataset import ChipTransform
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import class_weights
-from landscribe.errors import LandscribeError, NetworkError, UnfinishedError, machine_errors
+from landscribe.errors import NetworkError
 from landscribe.fingerprint import Fingerprint
 from landscribe.inference.device import training_precision
 from landscribe.model import Model
@@ -54,10 +52,10 @@ from landscribe.training.parallel import (
     Processes,
     chip_sampler,
     leave_group,
-    log_on_rank_zero,
     process_batches,
     process_plugins,
     processes,
+    report_on_rank_zero,
     sampling_of,
     validation_batches,
 )
@@ -120,7 +118,8 @@ def train(
         OutputError: `out` cannot be written, or holds another model or other files; an unfinished training has other
             settings.
         RecipeError: settings that are not possible with the chips, the machine or each other.
-        UnfinishedError: a disk is full or lost, and the checkpoint is kept for the same call.
+        EngineError: another process of this training ended in the first epoch.
+        UnfinishedError: a disk is full or lost, or another process ended, and the checkpoint is kept for the same call.
     """
     require_absent(out, overwrite=overwrite or (out / CONFIG).exists())
     group = processes(spec.devices)
@@ -129,7 +128,7 @@ def train(
     bands, size = len(chips.metadata.bands), chips.metadata.size
     spec = resolved_settings(spec, bands=bands, classes=len(chips.classes), size=size, processes=group.count)
     require_compatible(spec, group, training, validation)
-    with log_on_rank_zero(group):
+    with report_on_rank_zero(group):
         spec = with_kept_epoch(spec, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     order = chip_sampler(training, spec, seed, group)
@@ -142,7 +141,7 @@ def train(
         if group.is_rank_zero:
             checkpoints.remove_finished(finished)
         return finished
-    with log_on_rank_zero(group):
+    with report_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
         log.info(_budget_label(spec, "by the user's pipeline" if change else augmentation.preset, passes))
         lightning.seed_everything(seed, workers=True, verbose=False)
@@ -164,14 +163,14 @@ def train(
         start = start if start.learning_rate else start.model_copy(update={"learning_rate": _find_learning_rate(job)})
         if group.is_rank_zero:
             checkpoints.remove_stale() if resumed else checkpoints.remove()
-        with _resumable(out, checkpoints, group):
+        with checkpoints.kept(out, group):
             segmenter = _fit(job, start, checkpoints, is_resumed=resumed is not None)
             model = _trained_model(job, segmenter, start, chips, fingerprint)
             if group.is_rank_zero:
                 model.save(out, overwrite=overwrite)
         if group.is_rank_zero:
             checkpoints.remove()
-    leave_group(group)
+        leave_group(group)
     return model
 
 
@@ -182,8 +181,10 @@ def _budget_label(spec: TrainSpec, augmentation: str, passes: float | None) -> s
     budget = next((f"{name} {value}" for name in ("steps", "epochs") if (value := getattr(spec, name))), None)
     budget = budget or f"effort {spec.effort}, {EFFORT_STEPS[spec.effort]} steps"
     number = f"{passes:.0f}" if passes >= 10 else f"{passes:.2g}"
+    more = spec.chips_a_batch / TrainSpec().chips_a_batch
+    effect = f" ({more:g} times the chips of the default, in as many steps)" if more > 1 and not spec.epochs else ""
     return (
-        f"training: {budget}, in batches of {spec.batch}; passes over the training ground: about {number}; "
+        f"training: {budget}, in batches of {spec.batch}{effect}; passes over the training ground: about {number}; "
         f"augmentation {augmentation}"
     )
 
@@ -298,7 +299,7 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
     job.order.prepare()
     files = AtomicCheckpointIO()
     task = progress.task("training", total or math.ceil(60 * (spec.minutes or 0)))
-    with task if group.is_rank_zero else nullcontext(_ignore_progress) as advance, quiet_lightning():
+    with task as advance, quiet_lightning():
         callbacks = [ProgressCallback(advance, by_time=total is None), *([StepLogger()] if spec.log else [])]
         trainer = lightning.Trainer(
             accelerator="auto",
@@ -350,10 +351,6 @@ def _has_unused_parameters(job: _Job, segmenter: Segmenter) -> bool:
     return any(parameter.grad is None for parameter in network.parameters() if parameter.requires_grad)
 
 
-def _ignore_progress(steps: int = 1, note: str = "") -> None:
-    """Show no progress: only rank 0 does."""
-
-
 def _segmenter(kind: type[Segmenter], job: _Job, total: int | None, rate: float) -> Any:
     return kind(
         job.model, job.network, job.spec.model_copy(update={"learning_rate": rate}), total,
@@ -367,31 +364,6 @@ def _class_weights(training: Chips, spec: TrainSpec) -> NDArray[np.float64]:
     if isinstance(spec.class_weights, str):
         return class_weights(training, spec.class_weights)
     return np.array(spec.class_weights, np.float64)
-
-
-@contextmanager
-def _resumable(out: Path, checkpoints: Checkpoints, group: Processes) -> Iterator[None]:
-    """Keep the checkpoint of a training that a full disk or a lost drive stopped: the same command resumes from it.
-
-    The checkpoint of a training whose loss is not finite is removed: resumed, it would fail again.
-
-    Raises:
-        UnfinishedError: the block failed, and a checkpoint is kept.
-    """
-    try:
-        with machine_errors():
-            yield
-    except LandscribeError as error:
-        is_of_disk = isinstance(error.__cause__, OSError)
-        if not group.is_rank_zero or not (is_of_disk or isinstance(error, NetworkError)):
-            raise
-        if not is_of_disk or not checkpoints.last.exists():
-            checkpoints.remove()
-            raise
-        raise UnfinishedError(
-            f"{out} is not finished: {error} The state of its last epoch is kept in {checkpoints.folder.name}: fix the "
-            "cause and repeat the same command, or remove that folder."
-        ) from error
 
 
 def _trained_model(

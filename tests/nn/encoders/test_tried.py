@@ -68,6 +68,34 @@ def test_encoders_are_timed_on_this_machine(few):
     assert all(cost.seconds_per_megapixel > 0 for cost in costs)
 
 
+@pytest.mark.parametrize(
+    ("device", "side", "images", "calls"),
+    [("cpu", 256, 1, 1), ("cuda", 256, 64, 4), ("cuda", 2048, 1, 4), ("mps", 64, 1024, 4)],
+)
+def test_a_gpu_computes_four_megapixels_a_call_and_four_calls_a_round(device, side, images, calls):
+    assert benchmark._images_and_calls(side, torch.device(device)) == (images, calls)
+
+
+@pytest.mark.parametrize(("images", "calls"), [(1, 1), (3, 2)])
+def test_the_seconds_of_a_round_are_shared_by_all_of_its_pixels(few, monkeypatch, images, calls):
+    monkeypatch.setattr(benchmark, "_images_and_calls", lambda *_: (images, calls))
+    pixels, forward = [], Encoder.forward
+
+    def counted(self, batch):
+        pixels.append(batch[:, 0].numel())
+        return forward(self, batch)
+
+    def in_six_seconds(calls, *_, **__):
+        pixels.clear()
+        return {name: [6.0] for name, call in calls.items() if not call()}
+
+    monkeypatch.setattr(Encoder, "forward", counted)
+    monkeypatch.setattr(benchmark, "time_in_turns", in_six_seconds)
+    seconds = benchmark._encoder_seconds("test_resnet", 3, 64, torch.device("cpu"))
+    assert sum(pixels) == calls * images * 64**2
+    assert seconds == pytest.approx(6 / (sum(pixels) / 1e6))
+
+
 def test_an_encoder_too_large_for_this_machine_is_not_timed(few, monkeypatch):
     small, large = sorted(encoder_cost(name, bands=3, size=64).parameters for name in benchmark.ENCODERS)
     monkeypatch.setattr(benchmark, "total_memory", lambda: 4 * 4 * large)
