@@ -18,8 +18,9 @@ from landscribe.assessment.spec import AccuracySpec, AssessSpec, IntervalSpec, r
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.label_raster import NODATA_IGNORED
+from landscribe.data.scenes.pairing import require_same_sizes
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options, require_stated_crs
-from landscribe.data.scenes.scene import open_labels, require_same_sizes
+from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.errors import ChipError, ClassError, LabelError, RecipeError, counted, listed

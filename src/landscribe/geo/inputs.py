@@ -7,6 +7,7 @@ images of a call may be one mosaic.
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -106,6 +107,18 @@ def raster_names(stacks: Sequence[Sequence[str]]) -> list[str]:
         (list(names) for names in zip(*candidates, strict=True) if len(set(names)) == len(names)),
         [preferred for preferred, *_ in candidates],
     )
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The names, with their index where several are the same.
+
+    >>> distinct_names(["a", "b", "a"])
+    ['a_0', 'b', 'a_2']
+    """
+    counts = Counter(names)
+    distinct = [name if counts[name] == 1 else f"{name}_{index}" for index, name in enumerate(names)]
+    # A name may equal another name with its index.
+    return distinct if len(set(distinct)) == len(distinct) else [f"{name}_{index}" for index, name in enumerate(names)]
 
 
 def _names_of(files: Sequence[str]) -> tuple[str, str, str]:

@@ -11,7 +11,8 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from landscribe import verbs
-from landscribe.data.scenes.scene import Scene, fill_value, open_labels, open_scenes
+from landscribe.data.chips.files import fill_value
+from landscribe.data.scenes.scene import Scene, open_labels, open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, OutsideError, RasterError, RecipeError
 from landscribe.geo.classes import Classes

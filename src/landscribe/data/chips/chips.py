@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from landscribe.data.chips.files import NUMBERS, PICTURE_FILL, dense_numbers
-from landscribe.data.scenes.scene import Sample, Scene, class_rows, distinct_names, open_images, open_scenes
+from landscribe.data.scenes.scene import Sample, Scene, class_rows, open_images, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError, first_line
 from landscribe.geo.access import require_file
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
+from landscribe.geo.inputs import distinct_names
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.raster import Raster

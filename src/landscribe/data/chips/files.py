@@ -1,5 +1,6 @@
 """The files of a chip: their names, formats and pixels."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.data.chips.spec import Format
-from landscribe.data.scenes.scene import Sample, fill_value
+from landscribe.data.scenes.scene import Sample
 from landscribe.errors import ChipError, counted
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
@@ -124,3 +125,16 @@ def _mask_options(suffix: str) -> dict[str, Any]:
     if suffix == ".tif":
         return {"driver": "GTiff", "compress": "deflate", "zlevel": 1, "nodata": IGNORE}
     return {"driver": "PNG", "zlevel": 1}
+
+
+def fill_value(image: Raster) -> float | None:
+    """The nodata value for copies of the image.
+
+    Returns:
+        The image's nodata if its dtype can hold it and all bands share it, else NaN for floats, else None.
+    """
+    dtype = np.dtype(image.dtype)
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    if isinstance(image.nodata, (int, float)) and float(limits.min) <= image.nodata <= float(limits.max):
+        return image.nodata
+    return math.nan if dtype.kind == "f" else None

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from landscribe.data.scenes.arcgis_classes import TEMPLATE, read_classes
 from landscribe.data.scenes.label_formats import LABEL_FILES, require_fitting_settings
+from landscribe.data.scenes.label_raster import located_labels
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import LabelError, RasterError, counted, listed
 from landscribe.geo.inputs import files_in, images_in, is_collection
-from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES
+from landscribe.geo.rasters.derived.located import SizeError, refuse_other_sizes
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
 
 log = logging.getLogger(__name__)
 
@@ -189,3 +192,21 @@ def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path
         )
     _require_one_image_a_mask(pairs)
     return pairs
+
+
+def require_same_sizes(specs: Sequence[SceneSpec], images: Sequence[Raster], remedy: str) -> None:
+    """Raise GridError about all label rasters without a CRS that differ in size from their images.
+
+    Args:
+        specs: each with labels.
+        images: one for each of `specs`.
+        remedy: what to do, as `refuse_other_sizes` takes it.
+    """
+    errors = []
+    for spec, image in zip(specs, images, strict=True):
+        if spec.labels is not None and not is_vector(spec.labels):
+            try:
+                located_labels(spec.labels, image, spec)
+            except SizeError as error:
+                errors.append(error)
+    refuse_other_sizes(errors, remedy)

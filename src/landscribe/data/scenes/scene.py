@@ -1,8 +1,6 @@
 """Scenes: imagery and labels on one grid, read together by window."""
 
 import logging
-import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -19,7 +17,6 @@ from landscribe.data.scenes.label_formats import (
     require_fitting_settings,
 )
 from landscribe.data.scenes.label_polygons import LabelPolygons
-from landscribe.data.scenes.label_raster import located_labels
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
 from landscribe.errors import (
@@ -46,14 +43,13 @@ from landscribe.geo.classes import (
 )
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.inputs import open_imagery, raster_names
+from landscribe.geo.inputs import distinct_names, open_imagery, raster_names
 from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.derived.located import SizeError, refuse_other_sizes
 from landscribe.geo.rasters.derived.resampling import at_pixel_size
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.vectors.burning import rasterize_mask
-from landscribe.geo.vectors.vector_files import is_vector
 
 log = logging.getLogger(__name__)
 
@@ -189,18 +185,6 @@ def open_images(
     return dict(zip(names or own, [like(image, titled[0]) for image in titled], strict=True))
 
 
-def distinct_names(names: Sequence[str]) -> list[str]:
-    """The names, with their index where several are the same.
-
-    >>> distinct_names(["a", "b", "a"])
-    ['a_0', 'b', 'a_2']
-    """
-    counts = Counter(names)
-    distinct = [name if counts[name] == 1 else f"{name}_{index}" for index, name in enumerate(names)]
-    # A name may equal another name with its index.
-    return distinct if len(set(distinct)) == len(distinct) else [f"{name}_{index}" for index, name in enumerate(names)]
-
-
 def open_image(spec: SceneSpec, polygons: PolygonFiles | None = None) -> Raster:
     """The image of a scene, with the band names, the area and the pixel size of `spec`."""
     image = open_imagery(spec.image, spec)
@@ -224,24 +208,6 @@ def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: Poly
     polygons = polygons or PolygonFiles()
     classes = replace(classes, unknown=classes.unknown + (_ignored([spec]) or ()))
     return _clipped(spec, image, _open_labels(spec, image, polygons).with_classes(classes), polygons)
-
-
-def require_same_sizes(specs: Sequence[SceneSpec], images: Sequence[Raster], remedy: str) -> None:
-    """Raise GridError about all label rasters without a CRS that differ in size from their images.
-
-    Args:
-        specs: each with labels.
-        images: one for each of `specs`.
-        remedy: what to do, as `refuse_other_sizes` takes it.
-    """
-    errors = []
-    for spec, image in zip(specs, images, strict=True):
-        if spec.labels is not None and not is_vector(spec.labels):
-            try:
-                located_labels(spec.labels, image, spec)
-            except SizeError as error:
-                errors.append(error)
-    refuse_other_sizes(errors, remedy)
 
 
 def _clipped(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: PolygonFiles) -> LabelSource:
@@ -471,16 +437,3 @@ def class_rows(classes: Classes) -> list[ClassSpec]:
     """A class table as rows of a recipe, with the labels of unlabelled pixels."""
     rows = [ClassSpec(name=entry.name, value=entry.value, colour=entry.colour, label=entry.label) for entry in classes]
     return rows + [ClassSpec(name=f"unknown {label}", value=IGNORE, label=label) for label in classes.unknown]
-
-
-def fill_value(image: Raster) -> float | None:
-    """The nodata value for copies of the image.
-
-    Returns:
-        The image's nodata if its dtype can hold it and all bands share it, else NaN for floats, else None.
-    """
-    dtype = np.dtype(image.dtype)
-    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    if isinstance(image.nodata, (int, float)) and float(limits.min) <= image.nodata <= float(limits.max):
-        return image.nodata
-    return math.nan if dtype.kind == "f" else None
