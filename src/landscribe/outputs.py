@@ -6,19 +6,19 @@ a file, and a failed step leaves nothing behind, parent folders included. A verb
 
 import errno
 import glob
-import json
 import logging
 import os
 import platform
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from landscribe.errors import OutputError, is_printable, is_utf8
+from landscribe.texts import json_text
 
 try:
     import fcntl
@@ -296,12 +296,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def json_text(value: Any) -> str:
-    """JSON of plain values; a number that is not finite is null, for JSON has none and readers refuse Python's NaN."""
-    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
-    return json.dumps(finite, indent=1)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write plain values as JSON, whole or not at all; see `json_text`."""
     write_text(path, json_text(value) + "\n")
@@ -325,6 +319,12 @@ def output_path(path: str | Path) -> Path:
     if not str(path):
         raise OutputError("the name of an output is empty, which would be the working folder. Give a path.")
     return Path(path)
+
+
+def require_apart(outputs: Iterable[Path], inputs: Collection[Path]) -> None:
+    """Raise OutputError if an output is an input (resolved)."""
+    if path := next((path for path in outputs if path.resolve() in inputs), None):
+        raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
 
 
 def require_output_file(path: Path) -> None:

@@ -1,6 +1,8 @@
-"""Texts: areas and lengths for people, without exponents."""
+"""Texts: areas and lengths for people, without exponents, and JSON."""
 
+import json
 import math
+from typing import Any
 
 AREA_UNITS = {"m²": 1.0, "ha": 1e4, "km²": 1e6}
 """Units of areas, in m²."""
@@ -48,3 +50,9 @@ def length_text(metres: float) -> str:
     ['500 m', '2 km', '1.02 km']
     """
     return f"{metres / 1000:.3g} km" if metres >= 1000 else f"{metres:.3g} m"
+
+
+def json_text(value: Any) -> str:
+    """JSON of plain values; a number that is not finite is null, for JSON has none and readers refuse Python's NaN."""
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=1)

@@ -134,8 +134,10 @@ def test_points_of_another_part_of_the_earth_are_off_the_raster():
 
 
 def test_a_feature_on_the_raster_that_reaches_beyond_the_crs_is_refused():
-    whole = Features("belt.geojson", np.array([shapely.box(8, -1, 106, 50)], object), ("sea",), LONLAT)
-    with pytest.raises(LabelError, match=r"belt\.geojson is in EPSG:4326.*scene\.tif.*EPSG:32632.*-clipsrc"):
+    # From 8 to 106 degrees E and 1 degree S to 50 degrees N.
+    belt = np.array([shapely.box(9e5, -1.1e5, 1.18e7, 6.4e6)], object)
+    whole = Features("belt.geojson", belt, ("sea",), CRS.from_epsg(3857))
+    with pytest.raises(LabelError, match=r"belt\.geojson is in EPSG:3857.*scene\.tif.*EPSG:32632.*-clipsrc"):
         whole.to_crs_of(Grid(UTM, METRE @ Affine.scale(1000), 20, 20), "scene.tif")
 
 

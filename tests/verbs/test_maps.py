@@ -21,6 +21,7 @@ from landscribe.geo.rasters import open_file
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import claim
 from landscribe.prediction import mapping
+from landscribe.preflight import pixels
 from networks import Identity
 from worlds import METRE, noise, pixel_box, write_polygons, write_raster
 
@@ -117,6 +118,8 @@ def test_a_lost_server_stops_the_other_rasters(tmp_path, model, monkeypatch):
             raise ServerError("the server is down")
         return of(self, window)
 
+    # Pixels of a server are not sampled.
+    monkeypatch.setattr(pixels, "warn_undeclared_nodata", lambda _: None)
     monkeypatch.setattr(Raster, "read", lost)
     with pytest.raises(UnfinishedError, match=r"left\.tif is not finished: 3 of 4 units failed"):
         ls.predict(model, rasters, out=tmp_path / "maps", **SMALL)

@@ -8,9 +8,8 @@ from landscribe.commands.numbers import area_form, confidence_text, error_text, 
 from landscribe.commands.terminal import duration, show
 from landscribe.errors import counted, listed, per_cent, printable
 from landscribe.machine import bytes_text
-from landscribe.outputs import json_text
 from landscribe.runs import Run
-from landscribe.texts import four_digits
+from landscribe.texts import four_digits, json_text
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
 _AGREEMENT = ("kappa", "mcc", "quantity_disagreement", "allocation_disagreement")

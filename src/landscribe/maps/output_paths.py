@@ -1,13 +1,13 @@
 """Output paths: the files of one map, and whether they can be written."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from landscribe.errors import OutputError
 from landscribe.maps.candidates import require_readable_suffix
-from landscribe.outputs import claim, require_absent, require_writable
+from landscribe.outputs import claim, require_absent, require_apart, require_writable
 
 _SUFFIXES = (".tif", ".tiff")
 """Suffixes of rasters, which are GeoTIFFs."""
@@ -73,10 +73,3 @@ class OutputPaths:
             require_absent(path, overwrite=overwrite or path in own)
         for path in list(self)[1:]:
             require_writable(path)
-
-
-def require_apart(outputs: Iterable[Path], inputs: Collection[Path]) -> None:
-    """Raise OutputError if an output is an input (resolved)."""
-    for path in outputs:
-        if path.resolve() in inputs:
-            raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")

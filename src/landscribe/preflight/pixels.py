@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from landscribe.errors import LandscribeError
+from landscribe.geo.access import is_local
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived.clipped import spread_windows
 from landscribe.geo.rasters.nodata import Nodata, nodata_label
@@ -86,7 +87,11 @@ def _suspects(dtype: np.dtype[Any]) -> dict[float, NodataRule]:
 
 
 def warn_undeclared_nodata(images: Sequence[Raster]) -> None:
-    """Warn of images that declare no nodata, but hold what looks like it; of many images, some are looked at."""
+    """Warn of images that declare no nodata, but hold what looks like it; of many images, some are looked at.
+
+    Images of servers are left out: their windows would be read twice, over a network.
+    """
+    images = [image for image in images if all(map(is_local, image.paths))]
     costs = [min(SAMPLE_PIXELS, max(_LEAST_COST, image.grid.height * image.grid.width)) for image in images]
     every = max(1, -(-sum(costs) // _MOST_PIXELS))
     found = [finding for image in images[::every] for finding in check_pixels(image)]

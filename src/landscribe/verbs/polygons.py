@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from landscribe.errors import RasterError
-from landscribe.outputs import claim, output_path, require_absent, scratch_folder
+from landscribe.outputs import claim, output_path, require_absent, require_apart, scratch_folder
 
 if TYPE_CHECKING:
     from landscribe.geo.rasters.raster import Raster
@@ -60,7 +60,6 @@ def vectorize(
 
     from landscribe.geo.rasters.raster import Raster
     from landscribe.geo.vectors.feature_files import require_feature_suffix
-    from landscribe.maps.output_paths import require_apart
     from landscribe.polygons.class_codes import ClassCodes
     from landscribe.polygons.plan import plan_polygons
     from landscribe.polygons.vectorize import write_polygons

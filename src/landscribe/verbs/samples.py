@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from landscribe.errors import RecipeError
-from landscribe.outputs import atomic_file, claim, output_path, require_absent, scratch_folder
+from landscribe.outputs import atomic_file, claim, output_path, require_absent, require_apart, scratch_folder
 from landscribe.spec import nearest
 
 if TYPE_CHECKING:
@@ -112,7 +112,6 @@ def sample(
 
     from landscribe.estimation.reference_sample import require_sample_suffix
     from landscribe.geo.rasters.raster import Raster
-    from landscribe.maps.output_paths import require_apart
     from landscribe.sampling.draw import draw_sample
     from landscribe.sampling.forms import FORMS, form_path
     from landscribe.sampling.plan import plan_sample
