@@ -16,7 +16,7 @@ from landscribe.preflight import pixels
 from landscribe.preflight.check import check
 from landscribe.recipe import Recipe
 from landscribe.training import checks
-from worlds import grid, noise, pixel_box, write_polygons, write_raster
+from worlds import noise, pixel_box, write_polygons, write_raster
 
 H, W = 60, 80
 
@@ -79,17 +79,28 @@ def test_chip_and_predict_warn_of_undeclared_nodata_as_check_does(tmp_path, capl
         assert is_warned == (nodata is None)
 
 
-@pytest.mark.parametrize(
-    ("side", "count", "expected"), [(9, 0, 0), (9, 64, 64), (9, 65, 33), (9000, 4, 4), (9000, 5, 3)]
-)
-def test_of_many_images_some_are_sampled_for_undeclared_nodata(tmp_path, monkeypatch, side, count, expected):
-    # Of large images no more than four, of small ones no more than 64.
-    image = Raster.open([write_raster(tmp_path / "scene.tif", noise(1, H, W))])
-    image = replace(image, grid=grid(side, side))
-    checked = []
-    monkeypatch.setattr(pixels, "check_pixels", lambda image: checked.append(image) or iter(()))
-    pixels.warn_undeclared_nodata([image] * count)
-    assert len(checked) == expected
+def test_a_warning_of_undeclared_nodata_looks_at_few_windows_of_few_local_images(tmp_path, monkeypatch, caplog):
+    array = noise(3, H, W)
+    array[:, :, :20] = 255
+    image = Raster.open([write_raster(tmp_path / "scene.tif", array)])
+    monkeypatch.setattr(pixels, "_SIDE", 5)
+    looked = []
+    monkeypatch.setattr(pixels, "_findings", lambda image, values, windows: looked.append(windows) or iter(()))
+    far = replace(image, source=replace(image.source, paths=("https://example.org/scene.tif",)))
+    declared, single = replace(image, nodata=0), image.select([1])
+    pixels.warn_undeclared_nodata([far, declared, single])
+    assert not looked
+    pixels.warn_undeclared_nodata([replace(image, title=str(index)) for index in range(33)])
+    assert [len(windows) for windows in looked] == [9] * 17
+
+
+@pytest.mark.parametrize(("value", "is_named"), [(0, False), (-9999, True)])
+def test_one_band_is_warned_of_for_values_that_no_imagery_has(tmp_path, caplog, value, is_named):
+    # A sea of 0 m is imagery.
+    array = noise(1, H, W, "float32")
+    array[:, :, :20] = value
+    pixels.warn_undeclared_nodata([Raster.open([write_raster(tmp_path / "dem.tif", array)])])
+    assert ("declares no nodata" in caplog.text) == is_named
 
 
 def test_scenes_in_another_band_order_or_encoding_are_notes(tmp_path, texts):

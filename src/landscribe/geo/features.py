@@ -19,10 +19,10 @@ from rasterio.crs import CRS
 
 from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.classes import Label
-from landscribe.geo.grid import ASSIGN_CRS, LATTICE, Grid, Window, crs_label, horizontal, size_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, horizontal, size_label
 from landscribe.geo.vectors.columns import column, labels_of, priorities_of
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
-from landscribe.geo.vectors.reprojection import at_longitudes_of, full_turn, reproject
+from landscribe.geo.vectors.reprojection import at_longitudes_of, box_around, reproject
 from landscribe.geo.vectors.vector_files import read_layer
 
 log = logging.getLogger(__name__)
@@ -183,8 +183,8 @@ class Features:
         """
         if shapely.is_empty(self.geometries).all():
             raise OutsideError(
-                f"no polygon of {self.name} lies on {raster_name}: all are outside the domain of "
-                f"{crs_label(grid.crs)}. Check that the files belong together, and the CRS of each."
+                f"no polygon of {self.name} lies on {raster_name}: all lie far from it, or outside "
+                f"the domain of {crs_label(grid.crs)}. Check that the files belong together, and the CRS of each."
             )
         if not intersects(self, grid):
             extent = bounding_window(self, grid)
@@ -211,18 +211,6 @@ class Features:
         x, y, *_ = shapely.bounds(self.geometries).T
         cols, rows = ~grid.transform @ (x, y)
         return np.nan_to_num(np.floor(np.column_stack([rows, cols])), nan=-1).astype(np.int64)
-
-
-def box_around(grid: Grid, crs: CRS) -> Any:
-    """A box in another CRS that holds a grid, in all turns of its longitudes; empty outside the domain of that CRS."""
-    x, y = (axis[np.isfinite(axis)] for axis in grid.xy_in(crs, *grid.lattice()))
-    if not x.size:
-        return shapely.Polygon()
-    # Between the points, the grid may reach further.
-    left, right = x.min() - np.ptp(x) / LATTICE, x.max() + np.ptp(x) / LATTICE
-    bottom, top = y.min() - np.ptp(y) / LATTICE, y.max() + np.ptp(y) / LATTICE
-    turn = full_turn(crs) if crs.is_geographic else 0.0
-    return shapely.union_all([shapely.box(left + shift, bottom, right + shift, top) for shift in (-turn, 0, turn)])
 
 
 def _corners(window: Window) -> list[tuple[int, int]]:

@@ -76,8 +76,7 @@ def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
     if raster.dtype != model.dtype:
         raise ModelError(
             f"{name} is {raster.dtype}, but the model was trained on {model.dtype}. Convert the raster with the "
-            f"scaling of the training imagery ({command_to_dtype(model.dtype)}): without -scale, GDAL clips numbers "
-            f"that {model.dtype} cannot hold."
+            f"scaling of the training imagery ({command_to_dtype(model.dtype)})."
         )
     return raster
 

@@ -2,11 +2,10 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
-from landscribe.errors import LandscribeError
+from landscribe.errors import LandscribeError, counted
 from landscribe.geo.access import is_local
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived.clipped import spread_windows
@@ -22,21 +21,26 @@ _PER_AXIS = 8
 _SIDE = 256
 SAMPLE_PIXELS = _PER_AXIS**2 * _SIDE**2
 """Pixels of a sample at most, but for the polygons of an area."""
-_MOST_PIXELS = 4 * SAMPLE_PIXELS
-"""A warning beside other work samples no more images than these large ones, so that its time is not noticed."""
-_LEAST_COST = 512**2
-"""Opening a file takes as long as reading these pixels."""
+_FEW_PER_AXIS = 3
+"""Windows of a warning beside other work, corners among them, so that its time is not noticed."""
+_MOST_IMAGES = 32
+"""Images that such a warning looks at."""
 _NETCDF_FILL = 9.969209968386869e36
 """What NetCDF's libraries write where a float was never written."""
 
 
 def check_pixels(image: Raster) -> Iterator[Finding]:
-    """Nodata, and pixels that look like undeclared nodata, which are the only warnings, in a sample of windows."""
-    name = image.paths[0]
+    """Nodata, and pixels that look like undeclared nodata, in a sample of windows."""
+    return _findings(image, _suspects(image), sample_windows(image))
+
+
+def _findings(image: Raster, suspects: dict[float, NodataRule], windows: Sequence[Window]) -> Iterator[Finding]:
+    """Errors and notes about nodata, and warnings of pixels that hold a suspect."""
+    others = len(image.paths) - 1
+    name = image.paths[0] + (f" and {counted(others, 'more file')}" if others else "")
     counts = {"all": 0, "invalid": 0}
-    suspects = _suspects(np.dtype(image.dtype))
     held = dict.fromkeys(suspects, 0)
-    for window in sample_windows(image):
+    for window in windows:
         try:
             pixels, valid = image.read(window)
         except LandscribeError as error:
@@ -47,7 +51,7 @@ def check_pixels(image: Raster) -> Iterator[Finding]:
         for value, rule in suspects.items():
             held[value] += int((valid & Nodata(value, rule).marks(pixels)).sum())
     if counts["invalid"] == counts["all"]:
-        where = f"{_PER_AXIS**2} windows" if image.area is None else f"the area of {image.area.name}"
+        where = f"{counted(len(windows), 'window')}" if image.area is None else f"the area of {image.area.name}"
         yield Finding(
             "error",
             f"{name} has no valid pixel in {where}: all are nodata ({nodata_label(image.nodata)}). Check the file or "
@@ -67,7 +71,7 @@ def check_pixels(image: Raster) -> Iterator[Finding]:
             "pixels are nodata.",
         )
     for value, count in held.items():
-        if count > 0.005 * counts["all"] and (suspects[value] == "any" or image.nodata is None):
+        if count > 0.005 * counts["all"]:
             bands = "all bands" if suspects[value] == "all" else "a band"
             yield Finding(
                 "warning", f"{name} declares {'no' if image.nodata is None else 'another'} nodata, but about "
@@ -76,25 +80,40 @@ def check_pixels(image: Raster) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _suspects(dtype: np.dtype[Any]) -> dict[float, NodataRule]:
-    """Values that programs write where there is no imagery, and in how many bands of a pixel they are conspicuous."""
+def _suspects(image: Raster) -> dict[float, NodataRule]:
+    """Values that programs write where there is no imagery, and in how many bands of a pixel they are conspicuous.
+
+    In all bands, they are imagery of a file that declares another nodata.
+    """
+    dtype = np.dtype(image.dtype)
+    values: dict[float, NodataRule]
     if dtype.kind == "u":
-        return {0: "all", int(np.iinfo(dtype).max): "all"}
-    if dtype.kind == "f":
-        return {0: "all", -9999: "any", -32768: "any", float(np.finfo(np.float32).min): "any", _NETCDF_FILL: "any"}
-    values: dict[float, NodataRule] = {0: "all", -9999: "any", -32768: "any", int(np.iinfo(dtype).min): "any"}
-    return {value: rule for value, rule in values.items() if value >= np.iinfo(dtype).min}
+        values = {0: "all", int(np.iinfo(dtype).max): "all"}
+    elif dtype.kind == "f":
+        values = {0: "all", -9999: "any", -32768: "any", float(np.finfo(np.float32).min): "any", _NETCDF_FILL: "any"}
+    else:
+        least = int(np.iinfo(dtype).min)
+        values = {0: "all", -9999: "any", -32768: "any", least: "any"}
+        values = {value: rule for value, rule in values.items() if value >= least}
+    return {value: rule for value, rule in values.items() if rule == "any" or image.nodata is None}
 
 
 def warn_undeclared_nodata(images: Sequence[Raster]) -> None:
     """Warn of images that declare no nodata, but hold what looks like it; of many images, some are looked at.
 
-    Images of servers are left out: their windows would be read twice, over a network.
+    Images of servers are left out: their windows would be read twice, over a network. In a single band, 0 may be the
+    sea and 255 snow, so that only values like -9999 count.
     """
-    images = [image for image in images if all(map(is_local, image.paths))]
-    costs = [min(SAMPLE_PIXELS, max(_LEAST_COST, image.grid.height * image.grid.width)) for image in images]
-    every = max(1, -(-sum(costs) // _MOST_PIXELS))
-    found = [finding for image in images[::every] for finding in check_pixels(image)]
+    suspects = {
+        image: {value: rule for value, rule in _suspects(image).items() if rule == "any" or len(image.bands) > 1}
+        for image in images
+        if all(map(is_local, image.paths))
+    }
+    suspected = [image for image, values in suspects.items() if values]
+    every = max(1, -(-len(suspected) // _MOST_IMAGES))
+    found: list[Finding] = []
+    for image in suspected[::every]:
+        found += _findings(image, suspects[image], spread_windows(image, _SIDE, _FEW_PER_AXIS))
     for warning in deduplicated([finding for finding in found if finding.severity == "warning"]):
         log.warning("%s", warning.text)
 

@@ -233,3 +233,22 @@ def test_half_of_the_earth_leaves_the_other_half_empty():
     half = features([shapely.box(-10, -89, 170, 89)])
     assert not rasterize_mask(half.on(PLACES["UTM across 180"], "scene.tif"), PLACES["UTM across 180"]).any()
     assert rasterize_mask(half.on(PLACES["UTM"], "scene.tif"), PLACES["UTM"]).all()
+
+
+def test_wide_polygons_keep_their_pixels_on_a_raster_that_is_partly_off_the_earth():
+    # The northern half of the disk of a geostationary satellite: its corners are in space.
+    crs = "+proj=geos +h=35785831 +lon_0=0 +ellps=WGS84"
+    grid = Grid(CRS.from_string(crs), Affine(111_000, 0, -5_550_000, 0, -111_000, 5_550_000), 50, 100)
+    rows, cols = np.indices(grid.shape) + 0.5
+    lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(*(grid.transform @ (cols, rows)))
+    inside = shapely.contains_xy(shapely.box(-50, -40, 60, 70), lon, lat)
+    burned = rasterize_mask(features([shapely.box(-50, -40, 60, 70)]).on(grid, "disk.tif"), grid)
+    assert inside.mean() > 0.5
+    assert np.mean(burned != inside) < 0.01
+
+
+def test_an_edge_that_the_short_way_round_lets_cross_others_is_no_error():
+    wiggly = shapely.Polygon([(-178, 0), (178, 0), (178, 10), (100, 30), (20, 2), (-50, 40), (-120, 1), (-178, 30)])
+    assert wiggly.is_valid
+    burned = rasterize_mask(features([wiggly]).to_crs_of(PLACES["UTM"], "scene.tif"), PLACES["UTM"])
+    assert burned.shape == PLACES["UTM"].shape

@@ -20,10 +20,10 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import OutsideError, RecipeError
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes, Label
-from landscribe.geo.features import box_around
 from landscribe.geo.grid import Grid, Window, crs_label
 from landscribe.geo.inputs import RASTER_SUFFIXES
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.reprojection import box_around
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
 
 

@@ -150,7 +150,8 @@ def open_scenes(
     polygons = polygons or PolygonFiles()
     images = open_images(specs, polygons, names)
     _require_same_bands(list(images.values()))
-    _refuse_bands_as_scenes(specs, list(images.values()))
+    if not names:  # scenes of existing chips have names
+        _refuse_bands_as_scenes(specs, list(images.values()))
     opened = _open_all_labels(specs, list(images.values()), polygons)
     classes = _classes(table, opened, _ignored(specs))
     labels = _clip_all(specs, list(images.values()), [source.with_classes(classes) for source in opened], polygons)

@@ -52,13 +52,16 @@ class Encoding:
 
 
 def command_to_dtype(dtype: str) -> str:
-    """GDAL's command that brings a raster to a dtype. Without -scale, it clips numbers that the dtype cannot hold.
+    """GDAL's command that brings a raster to a dtype. Without -scale, it clips numbers that an integer cannot hold.
 
-    >>> command_to_dtype("uint8"), command_to_dtype("uint16")
-    ('gdal_translate -ot Byte -scale MIN MAX 0 255', 'gdal_translate -ot UInt16 -scale MIN MAX LOW HIGH')
+    >>> command_to_dtype("uint8"), command_to_dtype("float32")
+    ('gdal_translate -ot Byte -scale MIN MAX 0 255', 'gdal_translate -ot Float32')
     """
+    command = f"gdal_translate -ot {typename_fwd[dtype_rev[dtype]]}"
+    if dtype.startswith("float"):
+        return command
     ends = "0 255" if dtype == "uint8" else "LOW HIGH"
-    return f"gdal_translate -ot {typename_fwd[dtype_rev[dtype]]} -scale MIN MAX {ends}"
+    return f"{command} -scale MIN MAX {ends}"
 
 
 def if_declared(bands: Sequence[Encoding]) -> tuple[Encoding, ...]:

@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
-from rasterio.warp import transform_bounds
 
 from landscribe.geo.grid import LATTICE, Grid, transformer
 
@@ -165,33 +162,32 @@ def _near_grid(geometries: NDArray[np.object_], source: CRS, grid: Grid) -> NDAr
 
     Their far edges may lie outside the domain of the grid's CRS, or fold onto one another there.
     """
-    turn = full_turn(source)
     bounds = shapely.bounds(geometries)
-    wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > turn / 4)
-    surroundings = _surroundings(source, grid) if len(wide) else None
-    if surroundings is None:
+    wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > full_turn(source) / 4)
+    # Of a grid that is partly off the Earth, the surroundings are not known.
+    if not len(wide) or not np.isfinite(grid.xy_in(source, *grid.lattice())).all():
         return geometries
-    clipped = geometries.copy()
+    clipped, surroundings = geometries.copy(), box_around(grid, source)
     for index in wide:
-        parts = shapely.get_parts(shapely.intersection(geometries[index], surroundings))
+        # Taking an edge the short way round may let it cross others.
+        valid = shapely.make_valid(geometries[index])
+        parts = shapely.get_parts(shapely.get_parts(shapely.intersection(valid, surroundings)))
         clipped[index] = shapely.multipolygons(parts[shapely.get_dimensions(parts) == 2])
     return clipped
 
 
-def _surroundings(source: CRS, grid: Grid) -> Any:
-    """Ground within a degree of a grid, in degrees, in each turn that a polygon may lie in; None if it is unknown."""
-    turn = full_turn(source)
-    assert grid.crs is not None
-    try:
-        left, bottom, right, top = transform_bounds(grid.crs, source, *grid.bounds, densify_pts=LATTICE)
-    except (RasterioError, CPLE_BaseError):
-        return None
-    if not np.isfinite([left, bottom, right, top]).all():
-        return None
-    degree = turn / 360
-    right += turn * (right < left)
-    west, east, south, north = left - degree, right + degree, bottom - degree, top + degree
-    return shapely.union_all([shapely.box(west + by, south, east + by, north) for by in (-turn, 0, turn)])
+def box_around(grid: Grid, crs: CRS) -> Any:
+    """A box in another CRS that holds a grid, in all turns of its longitudes; empty outside the domain of that CRS."""
+    points = np.column_stack([axis.ravel() for axis in grid.xy_in(crs, *grid.lattice())])
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return shapely.Polygon()
+    turn = full_turn(crs) if crs.is_geographic else 0.0
+    points = _near(points[len(points) // 2, 0], points, turn)
+    # Between the points, the grid may reach further.
+    margin = np.ptp(points, axis=0) / LATTICE
+    (left, bottom), (right, top) = points.min(axis=0) - margin, points.max(axis=0) + margin
+    return shapely.union_all([shapely.box(left + shift, bottom, right + shift, top) for shift in (-turn, 0, turn)])
 
 
 class _Curves(NamedTuple):
