@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # Control characters, line separators, overrides of the writing direction, lone surrogates (bytes of a file name that
 # are not UTF-8) and two code points that no XML may hold. Joiners of Persian or Indic names are not among them.
@@ -162,6 +163,15 @@ class MissingPartsError(RecipeError):
 
 class NetworkError(LandscribeError):
     """An unknown architecture, encoder, loss or weight file."""
+
+
+class WithoutEffectError(NetworkError):
+    """An option of a network that would change nothing."""
+
+    def __init__(self, message: str, **same: Any) -> None:
+        super().__init__(message)
+        self.same = same
+        """The option, with the value that builds the same network."""
 
 
 class ModelError(LandscribeError):

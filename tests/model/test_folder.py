@@ -15,7 +15,7 @@ from torch import nn
 import forked
 import worlds
 from landscribe import verbs
-from landscribe.errors import ModelError
+from landscribe.errors import ModelError, NetworkError
 from landscribe.model import Model
 from landscribe.model import folder as model_folder
 from landscribe.nn import build
@@ -77,6 +77,27 @@ def test_tensors_behind_the_depth_have_the_shapes_of_the_encoder(earlier):
         change(folder, weights_sha256=hashlib.sha256(weights).hexdigest())
         with pytest.raises(ModelError, match="1 tensors differ"):
             Model.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "ignored"),
+    [
+        ("unet", {"encoder": "test_resnet", "widths": [8]}, {"depth": 7}),
+        ("unet", {"encoder": "test_resnet", "depth": 2, "widths": [8, 6]}, {"widths": [8, 6, 4, 2]}),
+        ("unet", {"encoder": "test_resnet", "widths": [8] * 5}, {"depth": 6, "widths": [8] * 6}),
+        ("unet", {**SMALL, "full_resolution": 0}, {"full_resolution": 8}),
+        ("unetplusplus", {"encoder": "test_resnet", "depth": 2, "widths": [8, 6]}, {"widths": [8, 6, 4]}),
+    ],
+)
+def test_a_folder_with_settings_without_effect_keeps_its_logits(tmp_path, architecture, options, ignored):
+    network = build(architecture, bands=1, classes=2, **options).eval()
+    model = Model.wrap(network, bands=["v"], classes=["no", "yes"])
+    change(model.save(tmp_path / "earlier"), arguments=ignored)
+    loaded, image = Model.load(tmp_path / "earlier"), torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(loaded(image), model(image))
+    with pytest.raises(NetworkError):
+        build(architecture, bands=1, classes=2, **options | ignored)
 
 
 # ---- code

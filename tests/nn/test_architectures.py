@@ -462,6 +462,8 @@ def test_unknown_names_and_options_offer_the_nearest():
         ({"bands": []}, "a list of different names"),
         ({"bands": 3.0}, "bands is 3.0"),
         ({"classes": 2.0}, "classes is 2.0. Expected the number of classes"),
+        ({"classes": True}, "classes is True"),
+        ({"bands": True}, "bands is True"),
         ({"classes": 0}, "Expected 1 to 1000000 of each"),
         ({"bands": 0}, "Expected 1 to 1000000 of each"),
     ],
@@ -469,6 +471,12 @@ def test_unknown_names_and_options_offer_the_nearest():
 def test_options_out_of_range_or_in_conflict_are_refused(options, words):
     with pytest.raises(NetworkError, match=words):
         build("unet", **({"encoder": BACKBONE, "bands": 3, "classes": 2} | options))
+
+
+def test_bands_and_classes_may_be_integers_of_numpy():
+    network = build("unet", encoder="plain", bands=np.int64(3), classes=np.uint8(2), **SMALL)
+    assert (network.built_from["bands"], network.built_from["classes"]) == (3, 2)
+    assert type(network.built_from["bands"]) is type(network.built_from["classes"]) is int
 
 
 def test_batch_norm_false_leaves_no_normalisation_in_any_part():

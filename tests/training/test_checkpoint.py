@@ -240,6 +240,21 @@ def test_a_mistake_of_ours_passes_as_it_is(tmp_path, group):
         raise RuntimeError("mat1 and mat2 shapes")
 
 
+def test_a_checkpoint_with_the_score_of_its_best_epoch_keeps_the_weights_of_that_epoch(chips, ended):
+    path = ended.with_name("model.training") / "last.ckpt"
+    state = torch.load(path, weights_only=True)
+    saved = state["landscribe"]
+    # No later epoch is better.
+    saved["history"][0]["val_mean_f1"] = 1.0
+    weights, saved["best"] = saved["best"], (1.0, saved["best"])
+    torch.save(state, path)
+    model = verbs.train(chips, out=ended, epochs=3, **TINY)
+    assert len(model.history) == 3
+    trained = model.network.state_dict()
+    assert trained.keys() == weights.keys()
+    assert all(torch.equal(trained[name], weight) for name, weight in weights.items())
+
+
 def test_overwrite_starts_again_if_settings_differ(chips, ended):
     model = verbs.train(chips, out=ended, epochs=2, overwrite=True, **TINY | {"batch": 2})
     assert_same(verbs.train(chips, out=ended.with_name("other"), epochs=2, **TINY | {"batch": 2}), model)

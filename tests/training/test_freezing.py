@@ -39,6 +39,13 @@ def test_named_stages_are_frozen_and_others_are_not(chips, tmp_path):
     assert stages == {"layer2", "layer3", "layer4"}
 
 
+def test_a_stage_behind_the_depth_cannot_be_frozen():
+    network = build("unet", encoder="test_efficientnet", bands=2, classes=2, depth=2, widths=[8])
+    assert len(parts_of(network, ["blocks.0"])) == 1
+    with pytest.raises(NetworkError, match=r"unknown part 'blocks\.4' to freeze"):
+        parts_of(network, ["blocks.4"])
+
+
 def test_layers_frozen_for_a_while_learn_afterwards(chips, tmp_path, caplog):
     held = verbs.train(
         chips, out=tmp_path / "held", steps=4, freeze=("encoder",), freeze_until=0.5, checkpoint="last", **QUICK

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from landscribe.errors import ClassError, ModelError, counted, first_line, is_printable
+from landscribe.errors import ClassError, ModelError, WithoutEffectError, counted, first_line, is_printable
 from landscribe.geo.classes import Classes
 from landscribe.machine import bytes_text, total_memory
 from landscribe.model.card import model_card
@@ -249,7 +249,7 @@ def rebuild(config: ModelConfig, folder: Path) -> nn.Module:
         if _is_wrapped(config):
             network: nn.Module = instance_of(config.architecture, config.arguments)
         else:
-            network = build(config.architecture, **config.arguments)
+            network = _built(config.architecture, config.arguments)
         return with_class_logits(network, bands=len(config.bands), classes=len(config.classes))
     except Exception as error:  # an altered argument may raise anything in torch or timm
         reason = _shown(first_line(error)).removesuffix(".")
@@ -258,6 +258,14 @@ def rebuild(config: ModelConfig, folder: Path) -> nn.Module:
         raise ModelError(
             f"{folder / CONFIG}: {_shown(config.architecture)} cannot be built: {reason}.{remedy}"
         ) from error
+
+
+def _built(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """The network of saved arguments. Earlier versions saved options without effect, which `build` refuses."""
+    try:
+        return build(architecture, **arguments)
+    except WithoutEffectError as error:
+        return _built(architecture, {**arguments, **error.same})
 
 
 def _is_wrapped(config: ModelConfig) -> bool:

@@ -4,7 +4,8 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from numbers import Integral
+from typing import Any, TypeGuard
 
 from landscribe.errors import NetworkError, RecipeError
 from landscribe.nn.architectures.deeplabv3plus import DeepLabV3Plus
@@ -75,10 +76,11 @@ def build(
     >>> network.head_channels
     {'classes': 3}
     """
-    band_names = () if isinstance(bands, int) else _names(bands)
-    count = bands if isinstance(bands, int) else len(band_names)
-    if not isinstance(classes, int):
+    band_names = () if _is_count(bands) else _names(bands)
+    count = int(bands) if _is_count(bands) else len(band_names)
+    if not _is_count(classes):
         raise NetworkError(f"classes is {classes!r}. Expected the number of classes, such as 2.")
+    classes = int(classes)
     if not (1 <= count <= _MAX_CHANNELS and 1 <= classes <= _MAX_CHANNELS):
         raise NetworkError(f"got bands = {count} and classes = {classes}. Expected 1 to {_MAX_CHANNELS} of each.")
     if not isinstance(encoder, str):
@@ -93,6 +95,11 @@ def build(
     network = _built(architecture, arguments, pretrained, band_names)
     network.built_from = {"architecture": architecture, **arguments}
     return network
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    """True for a whole number, of numpy too; a truth value counts nothing."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _names(bands: Any) -> tuple[str, ...]:

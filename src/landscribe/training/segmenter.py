@@ -329,7 +329,9 @@ class Segmenter(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the added state; Lightning restores weights, optimiser, schedule and counters."""
         saved = checkpoint["landscribe"]
-        self.history, self.best = saved["history"], saved["best"]
+        self.history, best = saved["history"], saved["best"]
+        # An earlier version saved the score of the epoch, too.
+        self.best = best[1] if isinstance(best, tuple) else best
         self._seconds_before, self._plateau_before = saved["seconds"], saved["plateau"]
         log.info("training: resuming at step %d, after epoch %d", self.history[-1]["step"], len(self.history))
 

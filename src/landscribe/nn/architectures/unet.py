@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError, counted
+from landscribe.errors import WithoutEffectError, counted
 from landscribe.nn.architectures.aspp import ASPP
 from landscribe.nn.architectures.blocks import (
     MAX_RATES,
@@ -108,9 +108,10 @@ class UNetFeatures(nn.Module):
         self.first = None
         if options.full_resolution:
             if reductions[0] == 1:
-                raise NetworkError(
+                raise WithoutEffectError(
                     f"full_resolution is an option for backbones that begin at half the size; '{encoder}' begins at "
-                    "full size. Leave it out."
+                    "full size. Leave it out.",
+                    full_resolution=0,
                 )
             self.first = DoubleConv((bands, options.full_resolution), options)
             channels, reductions = [options.full_resolution, *channels], [1, *reductions]
@@ -121,9 +122,10 @@ class UNetFeatures(nn.Module):
         deepest = min(256, channels[-1]) if options.aspp else channels[-1]
         self.decoder = _decoder(deepest, channels[:-1], reductions, widths, options)
         if len(options.widths) > len(self.decoder):
-            raise NetworkError(
+            raise WithoutEffectError(
                 f"there are {len(options.widths)} widths, but the decoder on '{encoder}' has "
-                f"{counted(len(self.decoder), 'block')} at this depth. Give at most one width for each block."
+                f"{counted(len(self.decoder), 'block')} at this depth. Give at most one width for each block.",
+                widths=options.widths[: len(self.decoder)],
             )
         self.channels = widths[min(len(self.decoder), len(widths)) - 1]
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, WithoutEffectError
 from landscribe.nn.architectures.blocks import Channels, DoubleConv, Interpolation, Upsample
 from landscribe.nn.encoders.encoder import PLAIN, EncoderStyle, encoder_of
 from landscribe.nn.encoders.weights import Weights
@@ -145,11 +145,11 @@ def _require_branch_weights(deepest: int, chosen: UNetPlusPlusOptions) -> None:
 def _require_branches(deepest: int, chosen: UNetPlusPlusOptions, encoder: str) -> None:
     if deepest < 1:
         raise NetworkError(f"'{encoder}' has one scale at this depth, UNet++ needs two. Choose a larger depth.")
-    # A pruned network has a cell; earlier versions left the widths of all scales in its arguments.
-    if len(chosen.widths) > deepest + 1 and chosen.cell is None:
-        raise NetworkError(
+    if len(chosen.widths) > deepest + 1:
+        raise WithoutEffectError(
             f"there are {len(chosen.widths)} widths, but '{encoder}' has {deepest + 1} scales at this depth. "
-            "Give at most one width for each scale."
+            "Give at most one width for each scale.",
+            widths=chosen.widths[: deepest + 1],
         )
     if chosen.branch is not None and (chosen.branch > deepest or not chosen.deep_supervision):
         trained = f"1 to {deepest}" if chosen.deep_supervision else f"{deepest} alone"

@@ -124,7 +124,8 @@ class Encoder(nn.Module):
         before, training = shapes(self.body), self.training
         _remove_unread(self.eval().body, torch.zeros(1, bands, 4 * self.multiple, 4 * self.multiple))
         self.train(training)
-        self.removed = {name: shape for name, shape in before.items() if name not in shapes(self.body)}
+        after = shapes(self.body)
+        self.removed = {name: shape for name, shape in before.items() if name not in after}
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features from fine to coarse."""
@@ -166,9 +167,9 @@ class Encoder(nn.Module):
             return f"it does not take images of {height} x {width} ({first_line(error)[:120]})"
         finally:
             self.train(training)
-        shapes = [tuple(feature.shape[1:]) for feature in features]
+        actual = [tuple(feature.shape[1:]) for feature in features]
         expected = [(c, height // r, width // r) for c, r in zip(self.channels, self.reductions, strict=True)]
-        return None if shapes == expected else f"its features are {shapes}, not {expected}"
+        return None if actual == expected else f"its features are {actual}, not {expected}"
 
 
 def removed_tensors(network: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -65,8 +65,9 @@ def parts_of(network: nn.Module, names: Sequence[str]) -> list[nn.Module]:
 
 
 def _stages(encoder: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Names and parts inside an encoder, without the wrapper modules of a backbone."""
+    """Names and parts with weights inside an encoder, without the wrapper modules of a backbone."""
     for name, part in encoder.named_modules():
         stage = name.removeprefix("body.").removeprefix("model.")
-        if stage not in ("", "body", "model"):
+        # A stage behind the depth is an identity.
+        if stage not in ("", "body", "model") and any(True for _ in part.parameters()):
             yield stage, part

@@ -18,7 +18,7 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer import checkpoint_filter_fn as vision_transformer_tensors
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, WithoutEffectError
 
 _MODULES = ("vision_transformer", "deit", "eva")
 """Modules of timm whose transformers have one grid of tokens at all depths: DINOv2, DINOv3, DeiT, CLIP, SigLIP, EVA."""
@@ -55,14 +55,16 @@ def count_scales(name: str, scales: Sequence[int], depth: int | None) -> int:
         depth: number of halvings; None for all scales.
 
     Raises:
-        NetworkError: no scale is left, or the encoder has fewer halvings.
+        NetworkError: no scale is left.
+        WithoutEffectError: the encoder has fewer halvings.
     """
     if depth is None:
         return len(scales)
     halvings = (scales[-1] - 1).bit_length()
     if depth > halvings:
-        raise NetworkError(
-            f"depth is {depth}, but '{name}' halves the size {halvings} times. Expected a depth of {halvings} or less."
+        raise WithoutEffectError(
+            f"depth is {depth}, but '{name}' halves the size {halvings} times. Expected a depth of {halvings} or less.",
+            depth=halvings,
         )
     count = sum(scale <= 2**depth for scale in scales)
     if not count:
