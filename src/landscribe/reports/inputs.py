@@ -125,13 +125,15 @@ def _sample_of(run: Run) -> dict[str, Any] | None:
 
 
 def _stops(folds: Folds | None, assessed: ModelConfig | None) -> list[str]:
-    """A sentence for each training that stopped early or collapsed: of the assessed model, or of each fold."""
+    """Sentences on early stops, failures and needed thresholds: of the assessed model, or of each fold."""
     trainings = [] if assessed is None else [("", assessed)]
     if folds:
         trainings = [(f" of {name}", model.config) for name, model in zip(folds.names, folds.models, strict=True)]
     reasons = [(name, config.provenance.get("stopped")) for name, config in trainings]
     early = [f"The training{name} {reason}." for name, reason in reasons if reason]
-    return early + [f"The training{name} failed. {config.collapse}." for name, config in trainings if config.collapse]
+    failed = [f"The training{name} failed. {config.collapse}." for name, config in trainings if config.collapse]
+    advised = [(name, config.threshold_advice) for name, config in trainings]
+    return [*early, *failed, *(f"The model{name} needs a threshold. {advice}." for name, advice in advised if advice)]
 
 
 def _facts_of_models(run: Run, chips: Chips) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
