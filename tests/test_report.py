@@ -631,6 +631,7 @@ def test_the_report_of_a_final_model_has_a_column_for_each_model(world, tmp_path
     table = page[page.index("Assessed model</th>") :]
     row = '<th scope="row">epochs</th><td>25; weights of epoch 9</td><td>22; weights of epoch 22</td>'
     assert row in table[: table.index("</table>")]
+    assert "accuracy against an independent reference or sample, are those of the final one" in table
     assert "Assessed model</th>" not in write_page(world, tmp_path)
 
 
