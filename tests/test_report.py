@@ -38,7 +38,7 @@ from landscribe.model import Scaling
 from landscribe.model.config import ModelConfig
 from landscribe.reports import figures
 from landscribe.reports.description import describe
-from landscribe.reports.inputs import ReportInputs, _facts, _formula, _sample_of, _stops, _title
+from landscribe.reports.inputs import ReportInputs, _facts, _facts_of_each, _formula, _sample_of, _stops, _title
 from landscribe.reports.page import write_report
 from landscribe.reports.scenes import Scenes, read_small
 from landscribe.runs import Run
@@ -622,6 +622,26 @@ def test_the_facts_of_a_model_are_what_its_training_used_where_a_setting_is_auto
     assert facts["learning rate"] == "0.00123"
     assert facts["torch version"] == "2.9.0"
     assert "auto" not in facts.values()
+
+
+@pytest.mark.parametrize(("first", "second", "differ"), [
+    # Source and text of the initial weights of two models.
+    (("none", "none (timm has none for 'plain')"), ("none", "none, trained from scratch"), False),
+    (("imagenet", "ImageNet"), ("imagenet", "imagenet"), False),
+    (("none", "none (the hub does not respond)"), ("imagenet", "imagenet"), True),
+    ((None, "none, trained from scratch"), (None, "ImageNet"), True),
+])  # fmt: skip
+def test_models_from_the_same_weights_have_one_text_of_them(world, first, second, differ):
+    models = []
+    for source, text in (first, second):
+        provenance = {"weights": f"weights: {text}"} | ({"encoder_weights": {"source": source}} if source else {})
+        config = SimpleNamespace(
+            provenance=provenance, pixel_size=1.0, architecture="unet", arguments={}, bands=("red",), dtype="uint8",
+            history=[], measures={}, scaling=Scaling(offset=(0.0,), factor=(1.0,)),
+        )  # fmt: skip
+        models.append(SimpleNamespace(config=config, sha256="0" * 64))
+    texts = [facts["initial weights"] for facts in _facts_of_each(models, world.chips)]
+    assert texts == [first[1], second[1] if differ else first[1]]
 
 
 def test_the_report_of_a_final_model_has_a_column_for_each_model(world, tmp_path):
