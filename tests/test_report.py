@@ -38,7 +38,7 @@ from landscribe.model import Scaling
 from landscribe.model.config import ModelConfig
 from landscribe.reports import figures
 from landscribe.reports.description import describe
-from landscribe.reports.inputs import ReportInputs, _facts, _formula, _sample_of, _stops, _title
+from landscribe.reports.inputs import ReportInputs, _facts, _facts_of_each, _formula, _sample_of, _stops, _title
 from landscribe.reports.page import write_report
 from landscribe.reports.scenes import Scenes, read_small
 from landscribe.runs import Run
@@ -440,7 +440,8 @@ def test_a_large_scene_is_shown_at_reduced_size(tmp_path):
 
 def test_the_report_says_which_trainings_stopped_before_their_budget(world, tmp_path):
     early, whole = (
-        SimpleNamespace(provenance={"stopped": stopped}, collapse="") for stopped in ("stopped at step 8 of 60", None)
+        SimpleNamespace(provenance={"stopped": stopped}, collapse="", threshold_advice="")
+        for stopped in ("stopped at step 8 of 60", None)
     )
     folds = SimpleNamespace(names=["north", "south"], models=[SimpleNamespace(config=each) for each in (early, whole)])
     assert _stops(folds, None) == ["The training of north stopped at step 8 of 60."]
@@ -467,6 +468,29 @@ def test_the_report_says_that_a_training_found_one_class_alone(scores, found):
         "learning rate or a larger batch."
     )
     assert _stops(None, config) == ([sentence] if found else [])
+
+
+@pytest.mark.parametrize(("scores", "best", "missed"), [
+    # F1 of background and building at 0.5, and of building at the threshold. Of a share of buildings of 1 / 5, a map
+    # of background alone has F1 8 / 9 of it, and a map of buildings alone has F1 1 / 3 of them.
+    ((0.98, 0.0), 0.83, "building"),
+    ((8 / 9, 0.0), 1 / 3 + 0.11, "building"),
+    ((8 / 9, 0.0), 1 / 3 + 0.09, None),
+    ((0.0, 1 / 3), 0.83, "background"),
+    ((0.0, 1 / 3), 0.4, None),
+    ((0.0, 0.0), 0.83, None),
+])  # fmt: skip
+def test_a_model_that_separates_two_classes_at_its_threshold_has_not_failed(scores, best, missed):
+    classes = [SimpleNamespace(name=name) for name in ("background", "building")]
+    measures = {"epoch": 3, "val_f1_background": scores[0], "val_f1_building": scores[1], "val_threshold_f1": best}
+    config = ModelConfig.model_construct(classes=classes, measures=measures, provenance={}, val_threshold=0.21)
+    (sentence,) = _stops(None, config)
+    assert sentence.startswith("The training failed. Epoch 3") == (missed is None)
+    if missed:
+        assert sentence == (
+            f"The model needs a threshold. At threshold 0.5, F1 of {missed} is 0 on the validation chips; at 0.21, F1 "
+            f"of building is {best:.3g}. Map with --threshold val."
+        )
 
 
 def test_photos_are_transparent_where_not_valid():
@@ -600,6 +624,26 @@ def test_the_facts_of_a_model_are_what_its_training_used_where_a_setting_is_auto
     assert "auto" not in facts.values()
 
 
+@pytest.mark.parametrize(("first", "second", "differ"), [
+    # Source and text of the initial weights of two models.
+    (("none", "none (timm has none for 'plain')"), ("none", "none, trained from scratch"), False),
+    (("imagenet", "ImageNet"), ("imagenet", "imagenet"), False),
+    (("none", "none (the hub does not respond)"), ("imagenet", "imagenet"), True),
+    ((None, "none, trained from scratch"), (None, "ImageNet"), True),
+])  # fmt: skip
+def test_models_from_the_same_weights_have_one_text_of_them(world, first, second, differ):
+    models = []
+    for source, text in (first, second):
+        provenance = {"weights": f"weights: {text}"} | ({"encoder_weights": {"source": source}} if source else {})
+        config = SimpleNamespace(
+            provenance=provenance, pixel_size=1.0, architecture="unet", arguments={}, bands=("red",), dtype="uint8",
+            history=[], measures={}, scaling=Scaling(offset=(0.0,), factor=(1.0,)),
+        )  # fmt: skip
+        models.append(SimpleNamespace(config=config, sha256="0" * 64))
+    texts = [facts["initial weights"] for facts in _facts_of_each(models, world.chips)]
+    assert texts == [first[1], second[1] if differ else first[1]]
+
+
 def test_the_report_of_a_final_model_has_a_column_for_each_model(world, tmp_path):
     page = write_page(
         replace(world, of_both=[("epochs", "25; weights of epoch 9", "22; weights of epoch 22")]), tmp_path
@@ -607,6 +651,7 @@ def test_the_report_of_a_final_model_has_a_column_for_each_model(world, tmp_path
     table = page[page.index("Assessed model</th>") :]
     row = '<th scope="row">epochs</th><td>25; weights of epoch 9</td><td>22; weights of epoch 22</td>'
     assert row in table[: table.index("</table>")]
+    assert "accuracy against an independent reference or sample, are those of the final one" in table
     assert "Assessed model</th>" not in write_page(world, tmp_path)
 
 

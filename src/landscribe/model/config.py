@@ -13,6 +13,9 @@ from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.spec import NodataValue
 from landscribe.spec import Pixels, Spec, StoredName
 
+_MARGIN = 0.1
+"""By which the F1-score at a threshold is above that of a map without a network, if the network is usable."""
+
 
 class Scaling(Spec):
     """Scaling of stored pixels to the network's input: `(pixel - offset) * factor`, with one pair a band."""
@@ -80,18 +83,46 @@ class ModelConfig(Spec):
     def collapse(self) -> str:
         """Why the network is not usable, and what to do: its epoch finds one class at most on the validation chips.
 
-        Empty where it finds two, or where these chips have one class alone.
+        Empty where it finds two, where a threshold separates the two (`threshold_advice`), or where these chips have
+        one class alone.
         """
-        scores = {entry.name: self.measures.get(f"val_f1_{entry.name}") for entry in self.classes}
-        missed = [name for name, f1 in scores.items() if f1 == 0]
-        found = [name for name, f1 in scores.items() if f1]
-        if not missed or len(found) > 1 or len(missed) + len(found) < 2:
+        found, missed = self._found_and_missed()
+        if not missed or self.threshold_advice:
             return ""
         return (
             f"Epoch {self.measures.get('epoch')}, whose weights the model has, finds no class"
             f"{f' but {found[0]}' if found else ''} on the validation chips: F1 of {listed(missed)} is 0. Train with "
             "more steps, a lower learning rate or a larger batch"
         )
+
+    @property
+    def threshold_advice(self) -> str:
+        """Which threshold separates two classes of which the network finds one alone at 0.5; empty if none does.
+
+        The F1-score of the second class at this threshold is above that of a map of the second class alone, by more
+        than 0.1.
+        """
+        _, missed = self._found_and_missed()
+        best = self.measures.get("val_threshold_f1")
+        if not missed or self.val_threshold is None or best is None:
+            return ""
+        first, second = (self.measures[f"val_f1_{entry.name}"] for entry in self.classes)
+        # Of a share p of the second class, a map of it alone has F1 2p / (1 + p). A network that finds the first class
+        # alone has F1 2 (1 - p) / (2 - p) of that one, from which p follows.
+        alone = second or 4 * (1 - first) / (4 - 3 * first)
+        if best <= alone + _MARGIN:
+            return ""
+        return (
+            f"At threshold 0.5, F1 of {missed[0]} is 0 on the validation chips; at {self.val_threshold:.3g}, F1 of "
+            f"{self.classes[1].name} is {best:.3g}. Map with --threshold val"
+        )
+
+    def _found_and_missed(self) -> tuple[list[str], list[str]]:
+        """Classes with an F1 above 0 and of 0 on the validation chips; none of both unless it finds one at most."""
+        scores = {entry.name: self.measures.get(f"val_f1_{entry.name}") for entry in self.classes}
+        missed = [name for name, f1 in scores.items() if f1 == 0]
+        found = [name for name, f1 in scores.items() if f1]
+        return ([], []) if len(found) > 1 or len(missed) + len(found) < 2 else (found, missed)
 
     @property
     def is_code(self) -> bool:

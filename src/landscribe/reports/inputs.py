@@ -125,13 +125,15 @@ def _sample_of(run: Run) -> dict[str, Any] | None:
 
 
 def _stops(folds: Folds | None, assessed: ModelConfig | None) -> list[str]:
-    """A sentence for each training that stopped early or collapsed: of the assessed model, or of each fold."""
+    """Sentences on early stops, failures and needed thresholds: of the assessed model, or of each fold."""
     trainings = [] if assessed is None else [("", assessed)]
     if folds:
         trainings = [(f" of {name}", model.config) for name, model in zip(folds.names, folds.models, strict=True)]
     reasons = [(name, config.provenance.get("stopped")) for name, config in trainings]
     early = [f"The training{name} {reason}." for name, reason in reasons if reason]
-    return early + [f"The training{name} failed. {config.collapse}." for name, config in trainings if config.collapse]
+    failed = [f"The training{name} failed. {config.collapse}." for name, config in trainings if config.collapse]
+    advised = [(name, config.threshold_advice) for name, config in trainings]
+    return [*early, *failed, *(f"The model{name} needs a threshold. {advice}." for name, advice in advised if advice)]
 
 
 def _facts_of_models(run: Run, chips: Chips) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
@@ -139,9 +141,11 @@ def _facts_of_models(run: Run, chips: Chips) -> tuple[list[tuple[str, str]], lis
 
     The threshold from val is that of the assessed model.
     """
+    runs = (run.assessed, run)
+    models = [each.read_model() for each in runs]
     assessed, final = (
-        dict([*_facts(each.read_model(), chips), *_threshold_facts(run.assessed.read_model().config, each.map_files)])
-        for each in (run.assessed, run)
+        facts | dict(_threshold_facts(models[0].config, each.map_files))
+        for facts, each in zip(_facts_of_each(models, chips), runs, strict=True)
     )
     same = [(name, text) for name, text in final.items() if assessed.get(name) == text]
     names = [name for name in dict.fromkeys([*assessed, *final]) if assessed.get(name) != final.get(name)]
@@ -150,10 +154,26 @@ def _facts_of_models(run: Run, chips: Chips) -> tuple[list[tuple[str, str]], lis
 
 def _facts_of_folds(folds: Folds, chips: Chips, run: Run) -> list[tuple[str, str]]:
     """Of the models of all folds: where they differ, the texts of each."""
-    of_each = [[*_facts(model, chips), *_threshold_facts(model.config, run.map_files)] for model in folds.models]
-    names = dict.fromkeys(name for facts in of_each for name, _ in facts)
-    texts = {name: dict.fromkeys(text for facts in of_each for own, text in facts if own == name) for name in names}
+    of_each = [
+        facts | dict(_threshold_facts(model.config, run.map_files))
+        for facts, model in zip(_facts_of_each(folds.models, chips), folds.models, strict=True)
+    ]
+    names = dict.fromkeys(name for facts in of_each for name in facts)
+    texts = {name: dict.fromkeys(facts[name] for facts in of_each if name in facts) for name in names}
     return [("models", f"{len(folds.models)}, one for each fold"), *((name, " / ".join(texts[name])) for name in names)]
+
+
+def _facts_of_each(models: Sequence[SavedModel], chips: Chips) -> list[dict[str, str]]:
+    """The facts of each model. Those with equal initial weights share the text of the first.
+
+    That text has the reason where auto chose the weights; the trainings after the first are given these weights.
+    """
+    of_each, texts = [dict(_facts(model, chips)) for model in models], dict[str, str]()
+    for facts, model in zip(of_each, models, strict=True):
+        own = facts["initial weights"]
+        source = model.config.provenance.get("encoder_weights", {}).get("source", own)
+        facts["initial weights"] = texts.setdefault(source, own)
+    return of_each
 
 
 def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ _ROWS = 6
 """At most."""
 _SWATCH = 10
 """Side of the colour of a class in the legend, in pixels."""
-_IGNORED = 128
+_UNLABELLED = 128
 """The grey that `overlaid` mixes into unlabelled pixels."""
 
 
@@ -133,7 +133,7 @@ def _pictures(versions: Sequence[Sample], chips: Chips, limits: Limits) -> list[
         if values is None:
             return _framed(colours)
         # As in the legend: where there is no image, nothing shines through.
-        return _framed(overlaid(np.where(valid[..., None], colours, np.uint8(_IGNORED)), values, classes))
+        return _framed(overlaid(np.where(valid[..., None], colours, np.uint8(_UNLABELLED)), values, classes))
 
     return [shown(versions[0].pixels, versions[0].valid, None), *(shown(*version) for version in versions)]
 
@@ -202,7 +202,7 @@ def _legend(classes: Classes, *, has_unlabelled: bool) -> Colours:
 def _swatch(value: int, classes: Classes) -> Colours:
     """A square of a class as `overlaid` draws it on white, with its outline; of unlabelled pixels without an image."""
     side = _SWATCH + 2
-    ground = np.full((side, side, 3), _IGNORED if value == classes.ignore else 255, np.uint8)
+    ground = np.full((side, side, 3), _UNLABELLED if value == classes.ignore else 255, np.uint8)
     mask = np.full((side, side), classes.ignore, np.uint8)
     mask[1:-1, 1:-1] = value
     return overlaid(ground, mask, classes)[1:-1, 1:-1]

@@ -1,6 +1,7 @@
 """Checks of chips, settings and machine before a training starts; settings that the machine decides."""
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -212,9 +213,16 @@ def best_row(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The row of the best epoch: of the highest mean F1 on the validation chips, without these the last one.
 
     Of equal F1s, as where each epoch finds background alone, the lowest validation loss decides, then the later epoch.
+    A loss that is not finite counts as the highest.
     """
     validated = [row for row in reversed(history) if row["val_mean_f1"] is not None]
-    return max(validated, key=lambda row: (row["val_mean_f1"], -row["val_loss"])) if validated else history[-1]
+    return max(validated, key=_rank) if validated else history[-1]
+
+
+def _rank(row: dict[str, Any]) -> tuple[float, float]:
+    """F1 and loss of an epoch; better is higher. NaN has no order: the best would depend on the order of epochs."""
+    loss = row["val_loss"]
+    return row["val_mean_f1"], -loss if math.isfinite(loss) else -math.inf
 
 
 def _only(classes: Sequence[str]) -> str:

@@ -396,8 +396,8 @@ def _trained_model(
         "provenance": provenance,
     }
     config = model.config.model_copy(update=outcome)
-    if config.collapse:
-        log.warning("%s", config.collapse)
+    if warning := config.collapse or config.threshold_advice:
+        log.warning("%s", warning)
     return replace(model, config=config)
 
 
