@@ -258,13 +258,9 @@ def test_training_accuracy_of_chips_of_one_scene_is_said(world, tmp_path):
     assert "All these chips are of one scene: the intervals hold for this scene, not for others." in text
 
 
-def test_the_title_names_the_first_scenes_in_their_order_and_stacked_files_by_their_folder():
-    def title(*images):
-        sources = [SimpleNamespace(image=image) for image in images]
-        return _title(SimpleNamespace(metadata=SimpleNamespace(sources=sources)))
-
-    assert title(*([f"x/s{number}.tif"] for number in (2, 10, 1, 3, 4))) == "s2, s10, s1 and 2 more"
-    assert title(["april/B01.tif", "april/B02.tif"]) == "april"
+def test_the_title_names_the_first_scenes_in_their_order():
+    names = SimpleNamespace(scene_names=("s2", "s10", "s1", "s3", "s4"))
+    assert _title(SimpleNamespace(metadata=names)) == "s2, s10, s1 and 2 more"
 
 
 def test_bands_that_files_name_differently_are_numbered(tmp_path):

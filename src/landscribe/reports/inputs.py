@@ -13,7 +13,6 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import listed
 from landscribe.examples import EXAMPLES
 from landscribe.examples.example import Published
-from landscribe.geo.inputs import raster_names
 from landscribe.maps.class_map import RUN_TAG, fingerprint_in, read_tags
 from landscribe.model.config import ModelConfig
 from landscribe.model.folder import SavedModel
@@ -106,7 +105,7 @@ def _title(chips: Chips) -> str:
 
     A title of all scenes would be as long as a page.
     """
-    return listed(dict.fromkeys(raster_names([source.image for source in chips.metadata.sources])))
+    return listed(chips.metadata.scene_names)
 
 
 def _sample_of(run: Run) -> dict[str, Any] | None:

@@ -97,7 +97,7 @@ def _maps(scenes: Scenes) -> list[dict[str, Any]]:
         values = class_values(*mapped.overview(side))
         rows.append(
             {
-                "name": mapped.name, "scene": scene and scenes.title(scene), "grid": mapped.grid,
+                "name": mapped.name, "scene": scene, "grid": mapped.grid,
                 "image": _scaled_photo(*scenes.picture(scene, side), mapped.grid) if scene else None,
                 "map": figures.class_picture(values, scenes.chips.classes),
                 "shown": _shares_text(values, scenes.chips.classes),
@@ -228,8 +228,7 @@ def _splits(scenes: Scenes) -> dict[str, Any]:
         "splits": [(name, int((scenes.splits == name).sum()), int(counts.sum())) for name, counts in pixels.items()],
         "split_rows": rows,
         "split_maps": [
-            (scenes.title(name), _split_map(scenes, name, side), _chips_text(scenes, name))
-            for name in names[:_MOST_PICTURES]
+            (name, _split_map(scenes, name, side), _chips_text(scenes, name)) for name in names[:_MOST_PICTURES]
         ],
         "scene_count": len(names),
     }
@@ -356,4 +355,4 @@ def _predicted(scenes: Scenes, index: int) -> Values:
 
 def _location(scenes: Scenes, index: int) -> dict[str, Any]:
     row, col = scenes.windows[index].row, scenes.windows[index].col
-    return {"scene": scenes.title(str(scenes.of_chip[index])), "row": row, "col": col, "split": scenes.splits[index]}
+    return {"scene": str(scenes.of_chip[index]), "row": row, "col": col, "split": scenes.splits[index]}

@@ -51,10 +51,6 @@ class Scenes:
         has_one_naming = len({raster.bands for raster in self.images.values()}) <= 1
         return names if has_one_naming else [f"band {number}" for number in range(1, len(names) + 1)]
 
-    def title(self, scene: str) -> str:
-        """The name of a scene for people; earlier versions named the chips of stacked files by the first file."""
-        return (self.images[scene].title if scene in self.images else None) or scene
-
     def picture(self, scene: str, side: int) -> tuple[Colours, Valid]:
         """A scene in colours, its longer side at most `side` pixels, and its valid pixels."""
         pixels, valid = read_small(self.images[scene], self.shown, side)
