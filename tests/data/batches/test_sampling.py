@@ -62,7 +62,8 @@ def test_a_class_in_an_eighth_of_the_chips_has_twice_the_factor_of_a_common_one(
 @pytest.mark.parametrize(("drawn", "of_each"), [(7, 2), (8, 4), (3, 2)])
 def test_a_last_batch_with_fewer_than_two_chips_for_each_process_is_dropped_unless_it_is_the_only_one(drawn, of_each):
     share = RankShare(batch=4, rank=0, processes=2)
-    sampler = ChipSampler(np.ones(20), seed=0, share=share, drawn=drawn)
+    sampler = ChipSampler(np.ones(20), seed=0, share=share)
+    sampler.drawn = drawn
     assert len(sampler) == len(list(sampler)) == of_each
 
 
