@@ -110,10 +110,10 @@ def test_an_image_that_is_too_small_is_refused_with_the_least_size(architecture)
         assert network.eval()(torch.rand(1, 3, cell, cell)).shape[-1] == cell
 
 
-def test_an_image_of_any_size_is_predicted_as_if_padded_with_zeros():
+def test_an_image_of_any_size_is_predicted_as_if_mirrored_at_its_right_and_lower_edge():
     network = build("unet", encoder=BACKBONE, bands=3, classes=2).eval()
     image = torch.rand(1, 3, 100, 117)
-    padded = nn.functional.pad(image, (0, 11, 0, 28))
+    padded = torch.from_numpy(np.pad(image, ((0, 0), (0, 0), (0, 28), (0, 11)), mode="reflect"))
     with torch.inference_mode():
         torch.testing.assert_close(network(image), network(padded)[..., :100, :117])
 

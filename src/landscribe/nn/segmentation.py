@@ -32,7 +32,7 @@ class Segmentation(nn.Module):
     """(B, C, H, W), each side at least `reduction` pixels, to logits (B, K, H, W).
 
     Each scale of a network is exactly half of the one before if the sides are multiples of `reduction`. Other images
-    are padded with zeros on the right and at the bottom, and the logits are cropped.
+    are mirrored on the right and at the bottom, as mapping mirrors a raster, and the logits are cropped.
 
     A network has one or several named heads. The first one is the main head: its K channels are the classes, and
     `forward` returns its logits. `forward_heads` returns the logits of all heads.
@@ -130,7 +130,7 @@ class Segmentation(nn.Module):
         return criterion(self(images), labels)
 
     def pad_to_multiple(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) padded with zeros to a multiple of `reduction`, on the right and at the bottom.
+        """Images (B, C, H, W) mirrored to a multiple of `reduction`, on the right and at the bottom.
 
         Raises:
             NetworkError: a side of the images is too short.
@@ -146,7 +146,7 @@ class Segmentation(nn.Module):
                 f"{' to train with one image a step' if minimum > multiple else ''}. Use larger chips."
             )
         bottom, right = -height % multiple, -width % multiple
-        return nn.functional.pad(images, (0, right, 0, bottom)) if bottom or right else images
+        return nn.functional.pad(images, (0, right, 0, bottom), mode="reflect") if bottom or right else images
 
     def _of_padded(self, compute: Callable[[Tensor], T], images: Tensor) -> T:
         """The result of a function of padded images.
