@@ -525,7 +525,9 @@ def test_a_missing_recipe_is_refused(refused):
 
 def test_a_recipe_together_with_an_image_is_refused(tmp_path, scene, labels, refused):
     (tmp_path / "recipe.toml").write_text(SCENES)
-    refused("run", "recipe.toml", "--image", scene, "--out", "new/run", words=("recipe", "one or the other"))
+    both = ("run", "recipe.toml", "--image", scene, "--out", "new/run")
+    refused(*both, words=("recipe.toml as the recipe", "images", "one or the other"))
+    refused("chip", scene, "--labels", labels, "--out", "new/run", words=(f"{scene} as the recipe", "with --image"))
 
 
 def test_neither_recipe_nor_image_is_refused(refused):

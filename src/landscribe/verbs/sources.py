@@ -40,7 +40,11 @@ def recipe_of(
         found = Recipe.of_files(list(images), labels, settings, sections=sections)
     else:
         if images or labels:
-            raise RecipeError("a recipe and images or labels were given. Give one or the other.")
+            given = "a recipe" if isinstance(recipe, Recipe) else f"{recipe} as the recipe"
+            raise RecipeError(
+                f"{given} and {'images' if images else 'labels'} were both given. Give one or the other: "
+                "imagery and labels with --image and --labels (images and labels in Python), without a recipe."
+            )
         _require_source(recipe, Recipe, "the recipe", "a Recipe or its path; Recipe.of makes one of a dict")
         opened = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
         # Paths of a recipe are relative to its folder; paths of settings on top, to the working folder.
