@@ -728,10 +728,11 @@ def test_map_and_probabilities_require_different_paths(scene, trained, refused):
     refused("predict", *arguments, words=("new/map.tif", "probabilities"))
 
 
-def test_two_maps_of_one_name_are_refused(tmp_path, scene, trained, refused):
+@pytest.mark.parametrize("name", ["scene.tif", "Scene.tif"])
+def test_two_maps_of_one_name_are_refused_whatever_its_case(tmp_path, scene, trained, refused, name):
     (tmp_path / "more").mkdir()
-    image(tmp_path / "more" / "scene.tif")
-    refused("predict", trained, scene, "more/scene.tif", "--out", "maps", words=("scene", "one name"))
+    image(tmp_path / "more" / name)
+    refused("predict", trained, scene, f"more/{name}", "--out", "maps", words=("scene", "one name"))
 
 
 @pytest.mark.parametrize("verb", ["describe", "train", "check", "export"])

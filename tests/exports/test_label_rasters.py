@@ -6,6 +6,7 @@ import rasterio
 
 from landscribe import verbs
 from landscribe.errors import ClassError, LandscribeError, OutputError, RecipeError
+from landscribe.exports.label_rasters import write_label_rasters
 from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
 from worlds import write_raster
@@ -53,6 +54,13 @@ def test_pixels_without_a_class_are_refused_until_a_class_is_named_for_them(tmp_
     out = verbs.export(mapped, out=tmp_path / "tiles", to="labels", nodata_as="c1")
     with rasterio.open(out / "map.tif") as tile:
         np.testing.assert_array_equal(tile.read(1), np.where(values == 255, 255, 255 * VALUES))
+
+
+def test_maps_whose_names_differ_by_case_alone_are_refused(tmp_path):
+    maps = [class_map(tmp_path / name) for name in ("scene.tif", "Scene.tif")]
+    with pytest.raises(RecipeError, match=r"called Scene\.tif, scene\.tif"):
+        write_label_rasters(maps, tmp_path / "labels")
+    assert not (tmp_path / "labels").exists()
 
 
 def test_labels_that_are_words_chips_and_wrong_options_are_refused(tmp_path):

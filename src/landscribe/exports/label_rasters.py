@@ -15,6 +15,7 @@ from landscribe import progress
 from landscribe.errors import ClassError, RecipeError, counted, listed
 from landscribe.geo.classes import IGNORE, Classes, label_key
 from landscribe.geo.grid import size_label
+from landscribe.geo.inputs import repeated
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.machine import require_memory
 from landscribe.maps.class_map import ClassMap, class_values
@@ -41,10 +42,10 @@ def write_label_rasters(
         ClassError: a label is no whole number, or pixels have no class.
         OutputError: `out` is not empty, or cannot be written.
     """
-    names = [path.name for path in maps]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise RecipeError(f"two maps are called {listed(twice)}, so their rasters would have one name. Rename one.")
+    if same := repeated([path.name for path in maps]):
+        raise RecipeError(
+            f"several maps are called {listed(sorted(same))}: their rasters would have one name. Rename one."
+        )
     with atomic_folder(out, overwrite=overwrite) as folder, progress.task("maps", len(maps)) as advance:
         for path in maps:
             _write(ClassMap.open(path), folder / path.name, nodata_as)

@@ -104,7 +104,7 @@ def raster_names(stacks: Sequence[Sequence[str]]) -> list[str]:
     """
     candidates = [_names_of(files) for files in stacks]
     return next(
-        (list(names) for names in zip(*candidates, strict=True) if len(set(names)) == len(names)),
+        (list(names) for names in zip(*candidates, strict=True) if not repeated(names)),
         [preferred for preferred, *_ in candidates],
     )
 
@@ -112,13 +112,23 @@ def raster_names(stacks: Sequence[Sequence[str]]) -> list[str]:
 def distinct_names(names: Sequence[str]) -> list[str]:
     """The names, with their index where several are the same.
 
-    >>> distinct_names(["a", "b", "a"])
-    ['a_0', 'b', 'a_2']
+    >>> distinct_names(["a", "b", "A"])
+    ['a_0', 'b', 'A_2']
     """
-    counts = Counter(names)
-    distinct = [name if counts[name] == 1 else f"{name}_{index}" for index, name in enumerate(names)]
+    same, numbered = repeated(names), [f"{name}_{index}" for index, name in enumerate(names)]
+    distinct = [number if name in same else name for name, number in zip(names, numbered, strict=True)]
     # A name may equal another name with its index.
-    return distinct if len(set(distinct)) == len(distinct) else [f"{name}_{index}" for index, name in enumerate(names)]
+    return numbered if repeated(distinct) else distinct
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names of files that would replace one another; the disks of Windows and macOS ignore the case of letters.
+
+    >>> repeated(["a", "b", "A", "b"])
+    ['a', 'b', 'A']
+    """
+    counts = Counter(map(str.casefold, names))
+    return [name for name in dict.fromkeys(names) if counts[name.casefold()] > 1]
 
 
 def _names_of(files: Sequence[str]) -> tuple[str, str, str]:

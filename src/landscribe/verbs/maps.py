@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import OutputError, RecipeError
+from landscribe.errors import OutputError, RecipeError, listed
 from landscribe.outputs import claim, output_path, require_replaceable
 from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import PathLike, map_files, open_models
@@ -140,6 +139,8 @@ def predict(
 
 def _output_paths(out: Path, rasters: Sequence[Any], suffix: str) -> list[Path]:
     """The path of each raster's map."""
+    from landscribe.geo.inputs import repeated
+
     if len(rasters) == 1 and not out.is_dir():
         return [out]
     if len(rasters) > 1 and out.suffix.lower() in (suffix, ".tiff") and not out.is_dir():
@@ -148,11 +149,9 @@ def _output_paths(out: Path, rasters: Sequence[Any], suffix: str) -> list[Path]:
             "--mosaic for one map of all rasters."
         )
     names = [raster.name for raster in rasters]
-    twice = {name for name, count in Counter(names).items() if count > 1}
-    if twice:
+    if same := repeated(names):
         raise OutputError(
-            f"two rasters are called {', '.join(sorted(twice))}, so their maps would have one name. "
-            "Map them one by one."
+            f"several rasters are called {listed(sorted(same))}: their maps would have one name. Map them one by one."
         )
     return [out / f"{name}{suffix}" for name in names]
 

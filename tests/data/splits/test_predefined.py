@@ -58,10 +58,11 @@ def test_scenes_are_named_by_stem_by_file_with_any_suffix_and_by_path(tmp_path):
     assert splits_of(chips) == {"a.v2": ["train"], "b": ["val"], "c": ["test"], "d": ["gap"]}
 
 
-def test_scenes_of_the_same_name_differ_by_folder(tmp_path):
-    specs = [*scenes_in(tmp_path / "east", ["b"]), *scenes_in(tmp_path / "west", ["b"])]
-    chips = cut(specs, tmp_path / "chips", by_lists(tmp_path, train="west/b.tif", test="east/b"))
-    assert splits_of(chips) == {"b_0": ["test"], "b_1": ["train"]}
+@pytest.mark.parametrize("name", ["b", "B"])
+def test_scenes_of_the_same_name_whatever_its_case_differ_by_folder(tmp_path, name):
+    specs = [*scenes_in(tmp_path / "east", ["b"]), *scenes_in(tmp_path / "west", [name])]
+    chips = cut(specs, tmp_path / "chips", by_lists(tmp_path, train=f"west/{name}.tif", test="east/b"))
+    assert splits_of(chips) == {"b_0": ["test"], f"{name}_1": ["train"]}
 
 
 @pytest.mark.parametrize(

@@ -241,11 +241,15 @@ def test_an_unreadable_item_is_named(tmp_path, monkeypatch):
             open_item(server.url("item.json"), ["red"])
 
 
-def test_an_item_id_with_path_separators_gives_a_plain_name(tmp_path):
+@pytest.mark.parametrize(
+    ("item_id", "name"),
+    [("../up/scene", "__up_scene"), ("urn:eop:S2A_T32", "urn_eop_S2A_T32"), ("S2A. ", "S2A_"), ("a\tb?", "a_b_")],
+)
+def test_the_name_of_an_item_can_be_that_of_a_file_on_every_system(tmp_path, item_id, name):
     place = Path(item(tmp_path, {"a": "a.tif"}))
     write_raster(tmp_path / "a.tif", noise(1, 5, 5))
-    place.write_text(json.dumps(json.loads(place.read_text()) | {"id": "../up/scene"}))
-    assert open_item(str(place), ["a"]).name == "__up_scene"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"id": item_id}))
+    assert open_item(str(place), ["a"]).name == name
 
 
 @pytest.mark.parametrize(

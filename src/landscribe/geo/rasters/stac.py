@@ -78,8 +78,11 @@ def _has_file(asset: Any) -> bool:
 
 
 def _title(item: dict[str, Any], address: str) -> str:
-    """The id of the item, or else the file's stem, without characters that would change the folder of an output."""
-    return re.sub(r"[/\\]+|^\.+", "_", str(item.get("id") or Path(address).stem))
+    """The id of the item, or else the file's stem, without what a file's name cannot hold on some system.
+
+    Of "urn:eop:S2A.tif", Windows would write a file "urn".
+    """
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]+|^\.+|[. ]+$', "_", str(item.get("id") or Path(address).stem))
 
 
 def _read_item(address: str) -> dict[str, Any]:
