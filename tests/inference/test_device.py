@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import worlds
 from landscribe import verbs
 from landscribe.errors import ModelError
 from landscribe.inference import device
+from landscribe.inference.benchmark import run_benchmark
 from landscribe.inference.device import (
     copy_to_device,
     copy_to_memory,
@@ -195,6 +197,26 @@ def test_a_device_without_float64_gives_the_same_model_and_map_of_such_imagery(t
     monkeypatch.setattr(Tensor, "to", move_as_mps)
     monkeypatch.setattr(device, "held_dtype", lambda dtype, _: held_dtype(dtype, MPS))
     assert results("mps") == expected
+
+
+class _WithoutFloat64(TorchDispatchMode):
+    """No result may be of float64, as on Apple's GPUs."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        assert getattr(result, "dtype", None) is not torch.float64
+        return result
+
+
+def test_the_agreement_of_a_backend_is_counted_without_float64():
+    """Defect: `bench` ended in a TypeError on Apple's GPUs."""
+    images = torch.zeros(1, 2, 2, 2)
+    images[0, 0] = 1
+    other = images.clone()
+    other[0, 1, 0, 0] = 2
+    with _WithoutFloat64():
+        (timing,) = run_benchmark({"torch": lambda: lambda _: other}, lambda _: images, images, seconds=0).timings
+    assert timing.agreement == 0.75
 
 
 @pytest.mark.gpu
