@@ -1,5 +1,6 @@
 """Device and precision are decided in one place, for training, inference, evaluation and forecast."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from landscribe.inference.device import (
     held_dtype,
     place_network,
     resolve_device,
+    takes_threads,
     training_autocast,
     training_precision,
 )
@@ -174,8 +176,8 @@ def test_apple_gpus_alone_hold_numbers_in_another_dtype(dtype, on_mps):
     assert held_dtype(dtype, CPU) is held_dtype(dtype, CUDA) is dtype
 
 
-def test_a_device_without_float64_gives_the_same_model_and_map_of_such_imagery(tmp_path, monkeypatch):
-    """Defect: on Apple's GPUs, such imagery ended in a TypeError."""
+def test_a_device_without_float64_and_threads_gives_the_same_model_and_map(tmp_path, monkeypatch):
+    """Defects: on Apple's GPUs, imagery of float64 ended in a TypeError, and was copied by the thread that read it."""
     worlds.write_raster(tmp_path / "scene.tif", worlds.noise(2, 96, 96, "float64"))
     labels = (worlds.noise(1, 96, 96, "uint8") > 120).astype("uint8")
     worlds.write_raster(tmp_path / "labels.tif", labels, descriptions=None)
@@ -192,10 +194,12 @@ def test_a_device_without_float64_gives_the_same_model_and_map_of_such_imagery(t
     def move_as_mps(tensor, *given, **named):
         if any(isinstance(each, torch.device) for each in given):
             assert tensor.dtype is not torch.float64
+            assert threading.current_thread() is threading.main_thread()
         return move(tensor, *given, **named)
 
     monkeypatch.setattr(Tensor, "to", move_as_mps)
     monkeypatch.setattr(device, "held_dtype", lambda dtype, _: held_dtype(dtype, MPS))
+    monkeypatch.setattr(device, "takes_threads", lambda _: takes_threads(MPS))
     assert results("mps") == expected
 
 

@@ -101,6 +101,14 @@ def as_held(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(held_dtype(tensor.dtype, device))
 
 
+def takes_threads(device: torch.device) -> bool:
+    """True if several threads may use a device at once; on Apple's GPUs, that may end the process.
+
+    See https://github.com/pytorch/pytorch/issues/197805.
+    """
+    return device.type != "mps"
+
+
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Pixels, valid or labels on a device, in their `held_dtype`; call it in the thread that computes there."""
     return as_held(tensor, device).to(device)
@@ -116,14 +124,18 @@ def synchronize(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Copied:
-    """Tensors whose copy to a GPU, or from it, may still be under way. On other devices it has ended."""
+    """Tensors whose copy to a GPU, or from it, may still be under way. On a CPU it has ended."""
 
     tensors: tuple[Tensor, ...]
     _end: Any = None
     """The CUDA event at the end of the copy."""
+    _left_for: torch.device | None = None
+    """The device to which the thread that computes copies the tensors."""
 
     def on_device(self) -> tuple[Tensor, ...]:
         """The tensors on the device: what the calling thread computes from now on waits for them, not the thread."""
+        if self._left_for is not None:
+            return tuple(to_device(tensor, self._left_for) for tensor in self.tensors)
         if self._end is not None:
             stream = torch.cuda.current_stream(self.tensors[0].device)
             stream.wait_event(self._end)
@@ -140,6 +152,8 @@ class Copied:
 
 def copy_to_device(tensors: Sequence[Tensor], device: torch.device) -> Copied:
     """Start to copy tensors of main memory to a device, beside what it computes; any thread may call it."""
+    if not takes_threads(device):
+        return Copied(tuple(tensors), _left_for=device)
     if device.type != "cuda":
         return Copied(tuple(to_device(tensor, device) for tensor in tensors))
     with torch.cuda.stream(_copy_streams(device)[0]):
