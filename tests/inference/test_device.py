@@ -1,5 +1,6 @@
 """Device and precision are decided in one place, for training, inference, evaluation and forecast."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -7,21 +8,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import worlds
+from landscribe import verbs
 from landscribe.errors import ModelError
+from landscribe.inference import device
+from landscribe.inference.benchmark import run_benchmark
 from landscribe.inference.device import (
     copy_to_device,
     copy_to_memory,
+    held_dtype,
     place_network,
     resolve_device,
+    takes_threads,
     training_autocast,
     training_precision,
 )
+from landscribe.inference.evaluation import score
 from landscribe.preflight.check import check
 from landscribe.recipe import Recipe
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
 
 @pytest.fixture
@@ -149,6 +157,70 @@ def test_on_a_cpu_copies_share_the_memory_of_their_tensors():
     back = copy_to_memory(on_device).in_memory()
     for tensor, there, again in zip(tensors, on_device, back, strict=True):
         assert tensor.data_ptr() == there.data_ptr() == again.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "on_mps"),
+    [
+        (torch.float64, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.uint16, torch.int32),
+        (torch.uint32, torch.int64),
+        (torch.int16, torch.int16),
+        (torch.uint8, torch.uint8),
+        (torch.bool, torch.bool),
+    ],
+)
+def test_apple_gpus_alone_hold_numbers_in_another_dtype(dtype, on_mps):
+    assert held_dtype(dtype, MPS) is on_mps
+    assert held_dtype(dtype, CPU) is held_dtype(dtype, CUDA) is dtype
+
+
+def test_a_device_without_float64_and_threads_gives_the_same_model_and_map(tmp_path, monkeypatch):
+    """Defects: on Apple's GPUs, imagery of float64 ended in a TypeError, and was copied by the thread that read it."""
+    worlds.write_raster(tmp_path / "scene.tif", worlds.noise(2, 96, 96, "float64"))
+    labels = (worlds.noise(1, 96, 96, "uint8") > 120).astype("uint8")
+    worlds.write_raster(tmp_path / "labels.tif", labels, descriptions=None)
+    chips = verbs.chip(images=[tmp_path / "scene.tif"], labels=tmp_path / "labels.tif", out=tmp_path / "c", size=32)
+
+    def results(name):
+        model = verbs.train(chips, out=tmp_path / name, steps=2, architecture="unet", encoder="plain", batch=2)
+        (class_map,) = verbs.predict(model, [tmp_path / "scene.tif"], out=tmp_path / f"{name}.tif", engine="torch")
+        return model.sha256, class_map.read_bytes(), score(model, chips, "score").counts.tolist()
+
+    expected = results("cpu")
+    move = Tensor.to
+
+    def move_as_mps(tensor, *given, **named):
+        if any(isinstance(each, torch.device) for each in given):
+            assert tensor.dtype is not torch.float64
+            assert threading.current_thread() is threading.main_thread()
+        return move(tensor, *given, **named)
+
+    monkeypatch.setattr(Tensor, "to", move_as_mps)
+    monkeypatch.setattr(device, "held_dtype", lambda dtype, _: held_dtype(dtype, MPS))
+    monkeypatch.setattr(device, "takes_threads", lambda _: takes_threads(MPS))
+    assert results("mps") == expected
+
+
+class _WithoutFloat64(TorchDispatchMode):
+    """No result may be of float64, as on Apple's GPUs."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        assert getattr(result, "dtype", None) is not torch.float64
+        return result
+
+
+def test_the_agreement_of_a_backend_is_counted_without_float64():
+    """Defect: `bench` ended in a TypeError on Apple's GPUs."""
+    images = torch.zeros(1, 2, 2, 2)
+    images[0, 0] = 1
+    other = images.clone()
+    other[0, 1, 0, 0] = 2
+    with _WithoutFloat64():
+        (timing,) = run_benchmark({"torch": lambda: lambda _: other}, lambda _: images, images, seconds=0).timings
+    assert timing.agreement == 0.75
 
 
 @pytest.mark.gpu

@@ -240,9 +240,10 @@ def test_the_dask_worker_of_a_gpu_gives_the_same_map(tmp_path, raster, learning)
 
 
 def test_a_gpu_computes_units_in_turn(tmp_path, raster, monkeypatch):
-    cuda, other = torch.device("cuda:0"), torch.device("cuda:1")
+    cuda, other, mps = (torch.device(name) for name in ("cuda:0", "cuda:1", "mps"))
     assert running._turn(cuda) is running._turn(cuda)
     assert running._turn(cuda) is not running._turn(other)
+    assert running._turn(mps) is running._turn(mps)
     entered = []
 
     @contextmanager

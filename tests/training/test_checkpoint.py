@@ -6,6 +6,7 @@ import re
 import resource
 import shutil
 import signal
+import threading
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +21,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import EngineError, LandscribeError, NetworkError, OutputError, UnfinishedError
 from landscribe.fingerprint import Fingerprint
 from landscribe.model import Model
-from landscribe.training import checkpoint, lr_finder
+from landscribe.training import checkpoint, lr_finder, train_loop
 from landscribe.training.checkpoint import CHIPS, AtomicCheckpointIO
 from landscribe.training.parallel import Processes, report_on_rank_zero
 
@@ -453,3 +454,19 @@ def test_a_disk_that_fills_while_a_model_is_written_is_one_line_and_leaves_nothi
     with pytest.raises(LandscribeError, match="cannot write"):
         model.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_a_thread_writes_checkpoints_only_where_threads_may_share_the_device(tmp_path, chips, monkeypatch, device):
+    """Defect: on Apple's GPUs, the tensors were copied by a thread beside the training, which may end the process."""
+    monkeypatch.setattr(train_loop, "resolve_device", lambda: torch.device(device))
+    threads, save = [], AtomicCheckpointIO.save_checkpoint
+
+    def recorded(*given, **named):
+        threads.append(threading.current_thread())
+        save(*given, **named)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", recorded)
+    verbs.train(chips, out=tmp_path / "model", epochs=1, **TINY)
+    assert threads
+    assert (threading.main_thread() in threads) is (device == "mps")

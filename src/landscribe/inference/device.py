@@ -82,6 +82,38 @@ def computable_dtype(dtype: torch.dtype) -> torch.dtype:
     return {torch.uint16: torch.int32, torch.uint32: torch.int64}.get(dtype, dtype)
 
 
+def held_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype in which a device holds numbers of this one: the same, but on Apple's GPUs.
+
+    These have no float64, nor, in older versions of torch, uint16.
+
+    Example:
+        >>> held_dtype(torch.float64, torch.device("mps")), held_dtype(torch.float64, torch.device("cpu"))
+        (torch.float32, torch.float64)
+    """
+    if device.type != "mps":
+        return dtype
+    return torch.float32 if dtype is torch.float64 else computable_dtype(dtype)
+
+
+def as_held(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor in its `held_dtype`, still in main memory: the device would refuse another one."""
+    return tensor.to(held_dtype(tensor.dtype, device))
+
+
+def takes_threads(device: torch.device) -> bool:
+    """True if several threads may use a device at once; on Apple's GPUs, that may end the process.
+
+    See https://github.com/pytorch/pytorch/issues/197805.
+    """
+    return device.type != "mps"
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Pixels, valid or labels on a device, in their `held_dtype`; call it in the thread that computes there."""
+    return as_held(tensor, device).to(device)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until a device has finished its work."""
     if device.type == "mps":
@@ -92,14 +124,18 @@ def synchronize(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Copied:
-    """Tensors whose copy to a GPU, or from it, may still be under way. On other devices it has ended."""
+    """Tensors whose copy to a GPU, or from it, may still be under way. On a CPU it has ended."""
 
     tensors: tuple[Tensor, ...]
     _end: Any = None
     """The CUDA event at the end of the copy."""
+    _left_for: torch.device | None = None
+    """The device to which the thread that computes copies the tensors."""
 
     def on_device(self) -> tuple[Tensor, ...]:
         """The tensors on the device: what the calling thread computes from now on waits for them, not the thread."""
+        if self._left_for is not None:
+            return tuple(to_device(tensor, self._left_for) for tensor in self.tensors)
         if self._end is not None:
             stream = torch.cuda.current_stream(self.tensors[0].device)
             stream.wait_event(self._end)
@@ -116,8 +152,10 @@ class Copied:
 
 def copy_to_device(tensors: Sequence[Tensor], device: torch.device) -> Copied:
     """Start to copy tensors of main memory to a device, beside what it computes; any thread may call it."""
+    if not takes_threads(device):
+        return Copied(tuple(tensors), _left_for=device)
     if device.type != "cuda":
-        return Copied(tuple(tensor.to(device) for tensor in tensors))
+        return Copied(tuple(to_device(tensor, device) for tensor in tensors))
     with torch.cuda.stream(_copy_streams(device)[0]):
         # Torch keeps pinned memory, and gives it out again once the copy from it has ended.
         copies = tuple(_pinned(tensor).to(device, non_blocking=True) for tensor in tensors)

@@ -9,7 +9,7 @@ from landscribe.data.batches.dataset import loader
 from landscribe.data.batches.read_ahead import ReadAhead
 from landscribe.data.chips.chips import Chips
 from landscribe.geo.classes import IGNORE
-from landscribe.inference.device import place_network, resolve_device
+from landscribe.inference.device import place_network, resolve_device, to_device
 from landscribe.model import Model
 
 _BATCH = 4
@@ -51,7 +51,7 @@ def score(model: Model, chips: Chips, title: str) -> Confusion:
     batches = ReadAhead(loader(chips, batch=_BATCH, workers=0), pin=device.type == "cuda")
     with progress.task(title, len(batches)) as advance, torch.inference_mode():
         for batch in batches:
-            logits = model.logits(batch["image"].to(device), batch["valid"].to(device))
-            counts += count_pairs(batch["label"].to(device), logits.argmax(dim=1), (size, size))
+            image, valid, label = (to_device(batch[name], device) for name in ("image", "valid", "label"))
+            counts += count_pairs(label, model.logits(image, valid).argmax(dim=1), (size, size))
             advance()
     return Confusion(model.classes, counts.cpu().numpy())

@@ -15,7 +15,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.inference.backends.choice import build_backend
 from landscribe.inference.backends.torch_backend import Backend
-from landscribe.inference.device import computable_dtype
+from landscribe.inference.device import computable_dtype, to_device
 from landscribe.machine import cores
 from landscribe.maps.layers import HeadLogits, head_logits, head_probabilities
 from landscribe.model import Model
@@ -97,7 +97,7 @@ class Predictor:
             (B, channels, H, W) float32 by head.
         """
         self._build_backends()
-        images, valid = images.to(self._local_device), valid.to(self._local_device)
+        images, valid = (to_device(tensor, self._local_device) for tensor in (images, valid))
         if len(self.models) == 1 and not self.tta:
             return self._forward(0, images, valid)
         orientations = _SYMMETRIES if self.tta else _SYMMETRIES[:1]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.tiling import rounded_up
 from landscribe.inference import cache
+from landscribe.inference.device import to_device
 from landscribe.inference.predictor import as_computable
 from landscribe.maps.layers import Layer, class_layer
 from landscribe.model import Model
@@ -205,8 +206,8 @@ def _shape(raster: Raster, side: int, align: int) -> tuple[int, int]:
 def _classes(model: Model, pixels: Pixels, valid: Valid, layer: Layer) -> NDArray[np.uint8]:
     """Class indices (rows, cols) of pixels (bands, rows, cols) in one pass; call it in inference mode."""
     device = next(model.network.parameters(), torch.empty(0)).device
-    image = as_computable(torch.from_numpy(np.ascontiguousarray(pixels))[None].to(device))
-    is_valid = torch.from_numpy(np.ascontiguousarray(valid))[None].to(device)
+    image = as_computable(to_device(torch.from_numpy(np.ascontiguousarray(pixels))[None], device))
+    is_valid = to_device(torch.from_numpy(np.ascontiguousarray(valid))[None], device)
     indices: NDArray[np.uint8] = layer.reduce(model.logits(image, is_valid)[0]).cpu().numpy()[0]
     return indices
 

@@ -176,7 +176,7 @@ class MapUnitTask:
 
 def _turn(device: torch.device) -> AbstractContextManager[object]:
     """Hold back the other threads of a Dask worker: a GPU computes units in turn, in the memory of one of them."""
-    return _COMPUTING.setdefault(device, threading.Lock()) if device.type == "cuda" else nullcontext()
+    return nullcontext() if device.type == "cpu" else _COMPUTING.setdefault(device, threading.Lock())
 
 
 @contextmanager

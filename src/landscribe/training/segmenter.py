@@ -21,7 +21,7 @@ from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.batches.dataset import Batch, to_float
 from landscribe.errors import NetworkError, counted
 from landscribe.geo.classes import IGNORE
-from landscribe.inference.device import training_precision
+from landscribe.inference.device import as_held, training_precision
 from landscribe.inference.evaluation import count_pairs
 from landscribe.inference.threshold import BINS, ThresholdCurve, count_bins
 from landscribe.maps.layers import head_probabilities
@@ -129,6 +129,10 @@ class Segmenter(lightning.LightningModule):
         """Leave the network itself: the caller may run it on other sizes."""
         if vars(self.network).pop("_compiled_call_impl", None) is not None:
             torch._dynamo.config.suppress_errors = False  # noqa: SLF001
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
+        """Convert what the device cannot hold."""
+        return {name: as_held(tensor, self.device) for name, tensor in batch.items()}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
         """Convert pixels and labels to the types of training; they travel to the device in small types."""

@@ -24,7 +24,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import class_weights
 from landscribe.errors import NetworkError
 from landscribe.fingerprint import Fingerprint
-from landscribe.inference.device import training_precision
+from landscribe.inference.device import resolve_device, takes_threads, training_precision
 from landscribe.model import Model
 from landscribe.model.folder import CONFIG
 from landscribe.nn import Segmentation
@@ -298,6 +298,7 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
     segmenter = _segmenter(Segmenter, job, total, start.learning_rate)
     job.order.prepare()
     files = AtomicCheckpointIO()
+    writer = AsyncCheckpointIO(files) if takes_threads(resolve_device()) else files
     task = progress.task("training", total or math.ceil(60 * (spec.minutes or 0)))
     with task as advance, quiet_lightning():
         callbacks = [ProgressCallback(advance, by_time=total is None), *([StepLogger()] if spec.log else [])]
@@ -314,7 +315,7 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
             gradient_clip_val=spec.gradient_clip or None,
             num_sanity_val_steps=0,
             callbacks=[*callbacks, EpochCheckpoint(checkpoints, files, start, job.order)],
-            plugins=[AsyncCheckpointIO(files), *process_plugins(group)],
+            plugins=[writer, *process_plugins(group)],
             use_distributed_sampler=False,
             logger=loggers(spec.log) if group.is_rank_zero else False,
             enable_progress_bar=False,
