@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from landscribe import outputs
+import windows_locks
+from landscribe import locks
 from landscribe.errors import OutputError
 from landscribe.outputs import (
     atomic_file,
@@ -279,25 +280,38 @@ def test_only_temporary_files_of_the_same_file_are_removed(tmp_path):
 
 
 HOLD = """
-import pathlib, sys
+import pathlib, sys, pytest, windows_locks
 from landscribe.outputs import claim
-with claim(pathlib.Path(sys.argv[1]), shared=len(sys.argv) > 2):
+if "windows" in sys.argv:
+    windows_locks.install(pytest.MonkeyPatch())
+with claim(pathlib.Path(sys.argv[1]), shared="shared" in sys.argv):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-@contextmanager
-def held_by_another_process(path: Path, *options: str) -> Iterator[subprocess.Popen]:
-    """A process that claims `path` until it is killed, or until the block ends."""
-    command = [sys.executable, "-c", HOLD, str(path), *options]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"held\n"
-        yield process
-        process.stdin.close()
+Held = Callable[..., AbstractContextManager[subprocess.Popen]]
 
 
-def test_an_output_that_another_process_writes_is_refused_and_left_as_it_is(tmp_path):
+@pytest.fixture(params=["posix", "windows"])
+def held_by_another_process(request, monkeypatch) -> Held:
+    """Start a process that claims a path until it is killed, or until the block ends; with the locks of a system."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    if request.param == "windows":
+        windows_locks.install(monkeypatch)
+
+    @contextmanager
+    def held(path: Path, *options: str) -> Iterator[subprocess.Popen]:
+        command = [sys.executable, "-c", HOLD, str(path), request.param, *options]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"held\n"
+            yield process
+            process.stdin.close()
+
+    return held
+
+
+def test_an_output_that_another_process_writes_is_refused_and_left_as_it_is(tmp_path, held_by_another_process):
     path = tmp_path / "new" / "chips"
     with held_by_another_process(path) as process:
         (tmp_path / "new" / ".0a1b2c3d.partial.chips").mkdir()
@@ -310,7 +324,7 @@ def test_an_output_that_another_process_writes_is_refused_and_left_as_it_is(tmp_
         pass
 
 
-def test_a_killed_process_holds_no_claim_and_its_leftovers_are_removed(tmp_path):
+def test_a_killed_process_holds_no_claim_and_its_leftovers_are_removed(tmp_path, held_by_another_process):
     path = tmp_path / "chips"
     with held_by_another_process(path) as process:
         (tmp_path / ".0a1b2c3d.partial.chips").mkdir()
@@ -339,7 +353,7 @@ def test_a_claim_leaves_nothing_also_no_parents(tmp_path):
     assert everything_below(tmp_path) == {}
 
 
-def test_shards_share_a_claim_that_no_other_command_gets(tmp_path):
+def test_shards_share_a_claim_that_no_other_command_gets(tmp_path, held_by_another_process):
     path = tmp_path / "map.tif"
     with held_by_another_process(path, "shared"):
         with claim(path, shared=True):
@@ -367,13 +381,15 @@ def test_links_to_one_output_are_one_claim(tmp_path):
         pytest.fail("the block must not run")
 
 
-def test_a_file_system_without_locks_is_warned_about(tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_warned_about_and_nothing_is_removed(tmp_path, monkeypatch, caplog):
     def lockf(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(outputs.fcntl, "lockf", lockf)
+    monkeypatch.setattr(locks.fcntl, "lockf", lockf)
+    unfinished = tmp_path / ".0a1b2c3d.partial.chips"
+    unfinished.mkdir()
     with claim(tmp_path / "chips"):
-        pass
+        assert unfinished.exists()
     assert "chips cannot be locked: No locks available. Do not run two commands that write it at once" in caplog.text
 
 

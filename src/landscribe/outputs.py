@@ -17,13 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from landscribe import locks
 from landscribe.errors import OutputError, is_printable, is_utf8
 from landscribe.texts import json_text
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +42,7 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Claim an output for this process, and remove what killed processes left half-written of it.
 
     The claim is a lock of the system on a hidden file beside the output. It ends with the process, however that ends.
-    Where a network file system has no locks, a warning says so, and the block runs without a claim.
+    Where a network file system has no locks, a warning says so, the block runs without a claim, and nothing is removed.
 
     Args:
         path: the file or folder that the block writes.
@@ -85,11 +81,12 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = _acquired(lock, path, shared=shared)
         try:
-            if not shared:
+            if file is not None and not shared:
                 remove_stale(real)
             yield
         finally:
-            _release(lock, file)
+            if file is not None:
+                locks.close_locked(file, lock)
     except BaseException:
         remove_empty(missing)
         raise
@@ -126,8 +123,6 @@ def _broken_link(path: Path) -> str:
 
 def _acquired(lock: Path, path: Path, *, shared: bool) -> int | None:
     """Descriptor of a lock file that this process holds; None if files cannot be locked there."""
-    if fcntl is None:
-        return None
     while True:
         try:
             file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
@@ -136,7 +131,7 @@ def _acquired(lock: Path, path: Path, *, shared: bool) -> int | None:
                 return None  # writing the output says what is wrong, unless the output is a folder that exists
             raise
         try:
-            fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            locks.lock(file, shared=shared)
         except OSError as error:
             holder = os.read(file, 200).decode(errors="replace")
             os.close(file)
@@ -150,21 +145,10 @@ def _acquired(lock: Path, path: Path, *, shared: bool) -> int | None:
         # The process that held the lock before removed its file at the end.
         if os.fstat(file).st_nlink:
             with suppress(OSError):  # on a full disk, the claim holds without the name of its process
-                os.truncate(file, 0)
+                os.ftruncate(file, 0)
                 os.write(file, f" (process {os.getpid()} on {platform.node()})".encode())
             return file
         os.close(file)
-
-
-def _release(lock: Path, file: int | None) -> None:
-    """Remove a lock file, unless another process shares the claim, and close it."""
-    if file is None:
-        return
-    with suppress(OSError):
-        # Only the last of those that share a claim can lock it alone.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.unlink()
-    os.close(file)
 
 
 @contextmanager
