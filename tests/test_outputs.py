@@ -24,6 +24,7 @@ from landscribe.outputs import (
     remove_stale,
     require_absent,
     require_output_folder,
+    require_writable,
     scratch_folder,
     write_json,
     write_text,
@@ -194,6 +195,45 @@ def test_system_errors_become_one_line_about_the_path(tmp_path, number):
     with pytest.raises(OutputError, match=rf"cannot write .*map\.tif: {os.strerror(number)}"):
         write_half(atomic_file(tmp_path / "new" / "map.tif"), OSError(number, os.strerror(number)))
     assert everything_below(tmp_path) == {}
+
+
+def error_of_windows(number: int) -> PermissionError:
+    """The error of Windows about a file that another program has open."""
+    error = PermissionError(errno.EACCES, "The process cannot access the file")
+    error.winerror = number
+    return error
+
+
+@pytest.mark.parametrize("number", [5, 32])
+def test_an_output_that_is_open_elsewhere_on_windows_is_to_be_closed(tmp_path, number):
+    path = tmp_path / "map.tif"
+    path.touch()
+    advice = r"cannot write .*map\.tif: The process .*Nothing half-written .*QGIS.* Close it and repeat the command"
+    with pytest.raises(OutputError, match=advice):
+        write_half(atomic_file(path), error_of_windows(number))
+
+
+def test_a_new_output_that_windows_denies_is_not_said_to_be_open(tmp_path):
+    with pytest.raises(OutputError, match="choose another path that is writable"):
+        write_half(atomic_file(tmp_path / "map.tif"), error_of_windows(5))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_an_output_that_is_open_elsewhere_on_windows_is_refused_before_the_work(tmp_path, monkeypatch, kind):
+    path = tmp_path / "out"
+    path.mkdir() if kind == "folder" else path.touch()
+    require_writable(path)
+    require_writable(tmp_path / "new")
+    before = everything_below(tmp_path)
+
+    def rename(self, target):
+        assert self == target == path
+        raise error_of_windows(32)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OutputError, match="Close it and repeat the command"):
+        require_writable(path)
+    assert everything_below(tmp_path) == before
 
 
 def test_a_full_disk_leaves_nothing(tmp_path):

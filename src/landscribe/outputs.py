@@ -32,6 +32,8 @@ _REPLACED_WHOLE = {
 """Folders that a command replaces with all that they hold, and the files by which they are known."""
 _LONGEST_NAME = 215
 """Bytes of the name of an output: the names of its parts, with 8 digits and suffixes, are up to 40 bytes longer."""
+_IN_USE = (5, 32, 33)
+"""Errors of Windows about a file that a program has open: access denied, sharing violation, lock violation."""
 # Locks belong to a process: a second claim within the process is found here.
 _claims: dict[Path, bool] = {}
 _claims_guard = threading.Lock()
@@ -394,6 +396,9 @@ def require_writable(path: Path) -> None:
     """Raise OutputError if `path` cannot be written, before hours of work are spent on its content."""
     with suppress(_TrialEnd), atomic_file(path) as temporary:
         temporary.touch()
+        with suppress(FileNotFoundError, FileExistsError):
+            # Nothing changes, but Windows refuses to rename what a program has open, and would refuse to replace it.
+            path.rename(path)
         raise _TrialEnd
 
 
@@ -408,10 +413,13 @@ def os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(
-            f"cannot write {path}: {reason}. Nothing half-written was left. Free disk space, or choose another path "
-            "that is writable."
-        ) from error
+        remedy = "Free disk space, or choose another path that is writable."
+        if getattr(error, "winerror", None) in _IN_USE and path.exists():
+            remedy = (
+                "Another program may have it open, such as QGIS, ArcGIS or a notebook. Close it and repeat the "
+                "command, or choose another path."
+            )
+        raise OutputError(f"cannot write {path}: {reason}. Nothing half-written was left. {remedy}") from error
 
 
 @contextmanager
