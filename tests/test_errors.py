@@ -50,6 +50,8 @@ def test_the_message_of_an_error_is_one_line_without_control_characters():
     [
         (MemoryError("Unable to allocate 9 GiB"), r"out of memory \(Unable to allocate 9 GiB\)"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), "out of memory"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.55 GB)"), "out of memory"),
         (RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"), "out of memory"),
         (RecursionError("maximum recursion depth"), "nested too deeply"),
         (PermissionError(13, "Permission denied", "a.tif"), "a.tif cannot be read or written: Permission denied"),

@@ -15,6 +15,12 @@ from typing import Any
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 LONGEST_VALUE = 90
 """Characters of a value in a message; longer values are cut."""
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # on Windows
+    "CUDA error: out of memory",
+    "MPS backend out of memory",
+)
 _LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
 
 
@@ -215,9 +221,9 @@ def root_cause(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """True for MemoryError, and for torch's errors about the memory of a device, of a CPU, or pinned for a GPU."""
-    # torch is not imported for its class; on CPUs and for pinned memory it has none of its own.
-    is_torchs = any(text in str(error) for text in ("can't allocate memory", "CUDA error: out of memory"))
+    """True for MemoryError, and for torch's errors about the memory of a GPU or CPU, or pinned for a GPU."""
+    # torch is not imported for its class; on CPUs, on MPS and for pinned memory it has none of its own.
+    is_torchs = any(text in str(error) for text in _OUT_OF_MEMORY)
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or is_torchs
 
 
