@@ -5,6 +5,7 @@ The command line prints the message as one line and exits with 2. Any other exce
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ _OUT_OF_MEMORY = (
     "CUDA error: out of memory",
     "MPS backend out of memory",
 )
+_GUARD = 'In a script, write the calls of landscribe below the line: if __name__ == "__main__":.'
 _LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
 
 
@@ -229,7 +231,16 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextmanager
 def machine_errors() -> Iterator[None]:
-    """Turn MemoryError, RecursionError, OSError and torch's errors about memory into a ResourceError of one line."""
+    """Turn MemoryError, RecursionError, OSError and torch's errors about memory into a ResourceError of one line.
+
+    Raises:
+        EngineError: a script calls a verb while it is imported by a process that it has started, which would do all of
+            its work again. Windows and macOS start processes that way.
+    """
+    # By this mark, multiprocessing itself refuses to start processes from such a process, in which it is loaded.
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and getattr(process.current_process(), "_inheriting", False):
+        raise EngineError(f"a process that this script started has begun to run the script, too. {_GUARD}")
     try:
         yield
     except (MemoryError, RecursionError, OSError, RuntimeError) as error:
@@ -248,6 +259,11 @@ def machine_errors() -> Iterator[None]:
             raise ResourceError(
                 f"out of memory ({error or type(error).__name__}). Use smaller sizes, such as --batch or --tile, or a "
                 "machine with more memory."
+            ) from error
+        if "DataLoader worker (pid" in str(error):  # a RuntimeError of torch
+            raise ResourceError(
+                f"a process that reads chips ended ({first_line(error).partition('. ')[0]}). {_GUARD} Otherwise, the "
+                "memory did not suffice: with workers=0 (--workers 0), no such process is needed."
             ) from error
         if isinstance(error, RecursionError):
             raise ResourceError("an input is nested too deeply to be read. Check its JSON, XML or VRT.") from error
