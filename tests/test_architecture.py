@@ -83,6 +83,20 @@ def test_parameter_lists_are_short():
     assert long == {}
 
 
+def test_every_text_file_has_an_encoding():
+    """The default is that of the system, on Windows not UTF-8."""
+    silent = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("read_text", "write_text")
+        and not any(keyword.arg == "encoding" for keyword in node.keywords)
+    ]
+    assert silent == []
+
+
 def test_no_file_is_named_utils():
     assert [path for path in PACKAGE.rglob("*") if re.search("util|helper|common|misc", path.name)] == []
 

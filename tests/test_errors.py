@@ -1,6 +1,9 @@
 """Messages of errors: foreign text in them is escaped."""
 
 import inspect
+import os
+import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -50,6 +53,12 @@ def test_the_message_of_an_error_is_one_line_without_control_characters():
     [
         (MemoryError("Unable to allocate 9 GiB"), r"out of memory \(Unable to allocate 9 GiB\)"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), "out of memory"),
+        (
+            RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly. Details are lost"),
+            r'reads chips ended \(DataLoader worker \(pid\(s\) 7, 8\) exited .* if __name__ == "__main__".*--workers 0',
+        ),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.55 GB)"), "out of memory"),
         (RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"), "out of memory"),
         (RecursionError("maximum recursion depth"), "nested too deeply"),
         (PermissionError(13, "Permission denied", "a.tif"), "a.tif cannot be read or written: Permission denied"),
@@ -68,6 +77,27 @@ def test_errors_of_the_machine_become_one_line(error, message):
 def test_other_errors_pass_as_they_are(error):
     with pytest.raises(type(error)), machine_errors():
         raise error
+
+
+def test_a_process_that_runs_its_script_again_calls_no_verb(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import landscribe, multiprocessing, os\n"
+        "landscribe.new(f'{os.getpid()}.toml')\n"
+        "process = multiprocessing.get_context('spawn').Process(target=print)\n"
+        "process.start()\n"
+        "process.join()\n"
+        "print(process.exitcode)\n",
+        encoding="utf-8",
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, str(script)], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "1\n"
+    assert len(list(tmp_path.glob("*.toml"))) == 1
+    assert "EngineError: a process that this script started has begun to run the script, too." in ended.stderr
+    assert 'if __name__ == "__main__":' in ended.stderr
 
 
 def test_every_verb_turns_errors_of_the_machine_into_one_line():

@@ -1,7 +1,9 @@
 """Cores, memory and processor are read from the system, also in a container."""
 
+import ctypes
 import os
 import platform
+import struct
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -27,6 +29,23 @@ def test_a_container_limits_the_memory(monkeypatch, tmp_path):
     assert machine.total_memory() == unlimited
     limit.write_text(f"{unlimited // 2}\n")
     assert machine.total_memory() == unlimited // 2
+
+
+@pytest.mark.parametrize(("answer", "total"), [(1, 24 * 2**30), (0, 8 * 2**30)])
+def test_windows_reports_its_memory_in_a_structure_of_64_bytes(monkeypatch, answer, total):
+    # MEMORYSTATUSEX: DWORD length and load; DWORDLONG total and available of memory, page file and address space, and
+    # one more that is available. The caller fills in the length.
+    def status(reference):
+        address = ctypes.addressof(reference._obj)
+        assert ctypes.c_uint32.from_address(address).value == ctypes.sizeof(reference._obj) == 64
+        ctypes.memmove(address, struct.pack("<II7Q", 64, 37, 24 * 2**30, 15 * 2**30, 5, 4, 3, 2, 1), 64)
+        return answer
+
+    kernel32 = SimpleNamespace(GlobalMemoryStatusEx=status)
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel32), raising=False)
+    monkeypatch.delattr(os, "sysconf")
+    monkeypatch.setattr(machine, "_CONTAINER_LIMITS", ())
+    assert machine.total_memory() == total
 
 
 def test_the_processor_name_is_that_of_the_first_core(monkeypatch, tmp_path):

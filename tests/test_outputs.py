@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from landscribe import outputs
+import windows_locks
+from landscribe import locks
 from landscribe.errors import OutputError
 from landscribe.outputs import (
     atomic_file,
@@ -23,6 +24,7 @@ from landscribe.outputs import (
     remove_stale,
     require_absent,
     require_output_folder,
+    require_writable,
     scratch_folder,
     write_json,
     write_text,
@@ -195,6 +197,45 @@ def test_system_errors_become_one_line_about_the_path(tmp_path, number):
     assert everything_below(tmp_path) == {}
 
 
+def error_of_windows(number: int) -> PermissionError:
+    """The error of Windows about a file that another program has open."""
+    error = PermissionError(errno.EACCES, "The process cannot access the file")
+    error.winerror = number
+    return error
+
+
+@pytest.mark.parametrize("number", [5, 32])
+def test_an_output_that_is_open_elsewhere_on_windows_is_to_be_closed(tmp_path, number):
+    path = tmp_path / "map.tif"
+    path.touch()
+    advice = r"cannot write .*map\.tif: The process .*Nothing half-written .*QGIS.* Close it and repeat the command"
+    with pytest.raises(OutputError, match=advice):
+        write_half(atomic_file(path), error_of_windows(number))
+
+
+def test_a_new_output_that_windows_denies_is_not_said_to_be_open(tmp_path):
+    with pytest.raises(OutputError, match="choose another path that is writable"):
+        write_half(atomic_file(tmp_path / "map.tif"), error_of_windows(5))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_an_output_that_is_open_elsewhere_on_windows_is_refused_before_the_work(tmp_path, monkeypatch, kind):
+    path = tmp_path / "out"
+    path.mkdir() if kind == "folder" else path.touch()
+    require_writable(path)
+    require_writable(tmp_path / "new")
+    before = everything_below(tmp_path)
+
+    def rename(self, target):
+        assert self == target == path
+        raise error_of_windows(32)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OutputError, match="Close it and repeat the command"):
+        require_writable(path)
+    assert everything_below(tmp_path) == before
+
+
 def test_a_full_disk_leaves_nothing(tmp_path):
     # A limit on the size of files stands for the disk: writing beyond it fails with "File too large".
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -279,25 +320,38 @@ def test_only_temporary_files_of_the_same_file_are_removed(tmp_path):
 
 
 HOLD = """
-import pathlib, sys
+import pathlib, sys, pytest, windows_locks
 from landscribe.outputs import claim
-with claim(pathlib.Path(sys.argv[1]), shared=len(sys.argv) > 2):
+if "windows" in sys.argv:
+    windows_locks.install(pytest.MonkeyPatch())
+with claim(pathlib.Path(sys.argv[1]), shared="shared" in sys.argv):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-@contextmanager
-def held_by_another_process(path: Path, *options: str) -> Iterator[subprocess.Popen]:
-    """A process that claims `path` until it is killed, or until the block ends."""
-    command = [sys.executable, "-c", HOLD, str(path), *options]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"held\n"
-        yield process
-        process.stdin.close()
+Held = Callable[..., AbstractContextManager[subprocess.Popen]]
 
 
-def test_an_output_that_another_process_writes_is_refused_and_left_as_it_is(tmp_path):
+@pytest.fixture(params=["posix", "windows"])
+def held_by_another_process(request, monkeypatch) -> Held:
+    """Start a process that claims a path until it is killed, or until the block ends; with the locks of a system."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    if request.param == "windows":
+        windows_locks.install(monkeypatch)
+
+    @contextmanager
+    def held(path: Path, *options: str) -> Iterator[subprocess.Popen]:
+        command = [sys.executable, "-c", HOLD, str(path), request.param, *options]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"held\n"
+            yield process
+            process.stdin.close()
+
+    return held
+
+
+def test_an_output_that_another_process_writes_is_refused_and_left_as_it_is(tmp_path, held_by_another_process):
     path = tmp_path / "new" / "chips"
     with held_by_another_process(path) as process:
         (tmp_path / "new" / ".0a1b2c3d.partial.chips").mkdir()
@@ -310,7 +364,7 @@ def test_an_output_that_another_process_writes_is_refused_and_left_as_it_is(tmp_
         pass
 
 
-def test_a_killed_process_holds_no_claim_and_its_leftovers_are_removed(tmp_path):
+def test_a_killed_process_holds_no_claim_and_its_leftovers_are_removed(tmp_path, held_by_another_process):
     path = tmp_path / "chips"
     with held_by_another_process(path) as process:
         (tmp_path / ".0a1b2c3d.partial.chips").mkdir()
@@ -339,7 +393,7 @@ def test_a_claim_leaves_nothing_also_no_parents(tmp_path):
     assert everything_below(tmp_path) == {}
 
 
-def test_shards_share_a_claim_that_no_other_command_gets(tmp_path):
+def test_shards_share_a_claim_that_no_other_command_gets(tmp_path, held_by_another_process):
     path = tmp_path / "map.tif"
     with held_by_another_process(path, "shared"):
         with claim(path, shared=True):
@@ -367,13 +421,15 @@ def test_links_to_one_output_are_one_claim(tmp_path):
         pytest.fail("the block must not run")
 
 
-def test_a_file_system_without_locks_is_warned_about(tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_warned_about_and_nothing_is_removed(tmp_path, monkeypatch, caplog):
     def lockf(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(outputs.fcntl, "lockf", lockf)
+    monkeypatch.setattr(locks.fcntl, "lockf", lockf)
+    unfinished = tmp_path / ".0a1b2c3d.partial.chips"
+    unfinished.mkdir()
     with claim(tmp_path / "chips"):
-        pass
+        assert unfinished.exists()
     assert "chips cannot be locked: No locks available. Do not run two commands that write it at once" in caplog.text
 
 

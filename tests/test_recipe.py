@@ -1,6 +1,7 @@
 """Recipes: TOML and back."""
 
 import math
+import re
 import tomllib
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from landscribe.verbs import new
 EXAMPLE = {"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]}
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-paths = text.filter(str.strip)
+paths = text.filter(lambda path: path.strip() and not re.search("[\a-\r]", path))
 finite = st.floats(allow_nan=False)
 scalars = st.one_of(st.booleans(), st.integers(-(2**62), 2**62), finite, text)
 scenes = st.builds(
@@ -166,7 +167,15 @@ def test_absolute_and_remote_paths_stay_as_they_are(path):
         ("seed = true\n", "'seed' is True; expected a number, not true or false"),
         ("[train]\nsteps = true\n", "'train.steps' is True; expected a number, not true or false"),
         ('data = "/tmp"\n[[scenes]]\nimage = "a.tif"\n', "data is /tmp, but like names no example"),
-        ("seed = \n", "is no TOML: .*line 1"),
+        ("seed = \n", 'is no TOML: .*line 1.*"landscribe new" writes'),
+        (
+            'seed = 1\n[train]\nweights = "C:\\me\\w.pth"\n',
+            "is no TOML: .*line 3.*a backslash .* write C:/data/scene.tif,",
+        ),
+        (
+            '[train]\nlog = "C:\\new"\n',
+            r"'C:\\new'; expected a path without control .* write C:/data/scene.tif,",
+        ),
     ],
 )
 def test_mistakes_in_a_recipe_are_reported_with_file_and_remedy(tmp_path, toml, message):
@@ -176,6 +185,12 @@ def test_mistakes_in_a_recipe_are_reported_with_file_and_remedy(tmp_path, toml, 
         Recipe.load(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ['"C:/data/scene.tif"', r"'C:\data\scene.tif'", r'"C:\\temp\\new.tif"'])
+def test_a_path_of_windows_is_read_as_the_advice_has_it(written):
+    text = f"[[scenes]]\nimage = {written}\n"
+    assert Recipe.of(tomllib.loads(text)).scenes[0].image[0] == written[1:-1].replace(r"\\", "\\")
 
 
 def test_an_image_in_place_of_a_recipe_is_refused_with_the_flag_for_it(tmp_path):

@@ -5,6 +5,7 @@ The command line prints the message as one line and exits with 2. Any other exce
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,13 @@ from typing import Any
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 LONGEST_VALUE = 90
 """Characters of a value in a message; longer values are cut."""
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # on Windows
+    "CUDA error: out of memory",
+    "MPS backend out of memory",
+)
+_GUARD = 'In a script, write the calls of landscribe below the line: if __name__ == "__main__":.'
 _LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
 
 
@@ -215,15 +223,24 @@ def root_cause(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """True for MemoryError, and for torch's errors about the memory of a device, of a CPU, or pinned for a GPU."""
-    # torch is not imported for its class; on CPUs and for pinned memory it has none of its own.
-    is_torchs = any(text in str(error) for text in ("can't allocate memory", "CUDA error: out of memory"))
+    """True for MemoryError, and for torch's errors about the memory of a GPU or CPU, or pinned for a GPU."""
+    # torch is not imported for its class; on CPUs, on MPS and for pinned memory it has none of its own.
+    is_torchs = any(text in str(error) for text in _OUT_OF_MEMORY)
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or is_torchs
 
 
 @contextmanager
 def machine_errors() -> Iterator[None]:
-    """Turn MemoryError, RecursionError, OSError and torch's errors about memory into a ResourceError of one line."""
+    """Turn MemoryError, RecursionError, OSError and torch's errors about memory into a ResourceError of one line.
+
+    Raises:
+        EngineError: a script calls a verb while it is imported by a process that it has started, which would do all of
+            its work again. Windows and macOS start processes that way.
+    """
+    # By this mark, multiprocessing itself refuses to start processes from such a process, in which it is loaded.
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and getattr(process.current_process(), "_inheriting", False):
+        raise EngineError(f"a process that this script started has begun to run the script, too. {_GUARD}")
     try:
         yield
     except (MemoryError, RecursionError, OSError, RuntimeError) as error:
@@ -242,6 +259,11 @@ def machine_errors() -> Iterator[None]:
             raise ResourceError(
                 f"out of memory ({error or type(error).__name__}). Use smaller sizes, such as --batch or --tile, or a "
                 "machine with more memory."
+            ) from error
+        if "DataLoader worker (pid" in str(error):  # a RuntimeError of torch
+            raise ResourceError(
+                f"a process that reads chips ended ({first_line(error).partition('. ')[0]}). {_GUARD} Otherwise, the "
+                "memory did not suffice: with workers=0 (--workers 0), no such process is needed."
             ) from error
         if isinstance(error, RecursionError):
             raise ResourceError("an input is nested too deeply to be read. Check its JSON, XML or VRT.") from error

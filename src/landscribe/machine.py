@@ -10,7 +10,7 @@ from pathlib import Path
 
 from landscribe.errors import ResourceError
 
-# For systems that do not report their memory, such as Windows.
+# For systems that do not report their memory.
 _DEFAULT_MEMORY = 8 * 2**30
 _DEFAULT_OPEN_FILES = 1024
 _BYTE_UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
@@ -28,11 +28,32 @@ def total_memory() -> int:
     total = _DEFAULT_MEMORY
     with suppress(AttributeError, ValueError, OSError):
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(AttributeError, OSError):
+        total = _memory_of_windows()
     for path in _CONTAINER_LIMITS:
         # A container without a limit holds "max", or a number larger than the memory.
         with suppress(OSError, ValueError):
             total = min(total, int(Path(path).read_text(encoding="ascii")))
     return total
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of Windows, as its documentation has it."""
+
+    _fields_ = (
+        ("length", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        ("total", ctypes.c_uint64),
+        ("others", ctypes.c_uint64 * 6),
+    )
+
+
+def _memory_of_windows() -> int:
+    """Bytes of a machine with Windows; other systems lack what it calls, an AttributeError."""
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    if not getattr(ctypes, "windll").kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # noqa: B009  for mypy
+        raise OSError("the memory is not known")
+    return status.total
 
 
 def most_open_files() -> int:

@@ -17,13 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from landscribe import locks
 from landscribe.errors import OutputError, is_printable, is_utf8
 from landscribe.texts import json_text
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +32,8 @@ _REPLACED_WHOLE = {
 """Folders that a command replaces with all that they hold, and the files by which they are known."""
 _LONGEST_NAME = 215
 """Bytes of the name of an output: the names of its parts, with 8 digits and suffixes, are up to 40 bytes longer."""
+_IN_USE = (5, 32, 33)
+"""Errors of Windows about a file that a program has open: access denied, sharing violation, lock violation."""
 # Locks belong to a process: a second claim within the process is found here.
 _claims: dict[Path, bool] = {}
 _claims_guard = threading.Lock()
@@ -46,7 +44,7 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Claim an output for this process, and remove what killed processes left half-written of it.
 
     The claim is a lock of the system on a hidden file beside the output. It ends with the process, however that ends.
-    Where a network file system has no locks, a warning says so, and the block runs without a claim.
+    Where a network file system has no locks, a warning says so, the block runs without a claim, and nothing is removed.
 
     Args:
         path: the file or folder that the block writes.
@@ -85,11 +83,12 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = _acquired(lock, path, shared=shared)
         try:
-            if not shared:
+            if file is not None and not shared:
                 remove_stale(real)
             yield
         finally:
-            _release(lock, file)
+            if file is not None:
+                locks.close_locked(file, lock)
     except BaseException:
         remove_empty(missing)
         raise
@@ -126,8 +125,6 @@ def _broken_link(path: Path) -> str:
 
 def _acquired(lock: Path, path: Path, *, shared: bool) -> int | None:
     """Descriptor of a lock file that this process holds; None if files cannot be locked there."""
-    if fcntl is None:
-        return None
     while True:
         try:
             file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
@@ -136,7 +133,7 @@ def _acquired(lock: Path, path: Path, *, shared: bool) -> int | None:
                 return None  # writing the output says what is wrong, unless the output is a folder that exists
             raise
         try:
-            fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            locks.lock(file, shared=shared)
         except OSError as error:
             holder = os.read(file, 200).decode(errors="replace")
             os.close(file)
@@ -150,21 +147,10 @@ def _acquired(lock: Path, path: Path, *, shared: bool) -> int | None:
         # The process that held the lock before removed its file at the end.
         if os.fstat(file).st_nlink:
             with suppress(OSError):  # on a full disk, the claim holds without the name of its process
-                os.truncate(file, 0)
+                os.ftruncate(file, 0)
                 os.write(file, f" (process {os.getpid()} on {platform.node()})".encode())
             return file
         os.close(file)
-
-
-def _release(lock: Path, file: int | None) -> None:
-    """Remove a lock file, unless another process shares the claim, and close it."""
-    if file is None:
-        return
-    with suppress(OSError):
-        # Only the last of those that share a claim can lock it alone.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.unlink()
-    os.close(file)
 
 
 @contextmanager
@@ -410,6 +396,9 @@ def require_writable(path: Path) -> None:
     """Raise OutputError if `path` cannot be written, before hours of work are spent on its content."""
     with suppress(_TrialEnd), atomic_file(path) as temporary:
         temporary.touch()
+        with suppress(FileNotFoundError, FileExistsError):
+            # Nothing changes, but Windows refuses to rename what a program has open, and would refuse to replace it.
+            path.rename(path)
         raise _TrialEnd
 
 
@@ -424,10 +413,13 @@ def os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(
-            f"cannot write {path}: {reason}. Nothing half-written was left. Free disk space, or choose another path "
-            "that is writable."
-        ) from error
+        remedy = "Free disk space, or choose another path that is writable."
+        if getattr(error, "winerror", None) in _IN_USE and path.exists():
+            remedy = (
+                "Another program may have it open, such as QGIS, ArcGIS or a notebook. Close it and repeat the "
+                "command, or choose another path."
+            )
+        raise OutputError(f"cannot write {path}: {reason}. Nothing half-written was left. {remedy}") from error
 
 
 @contextmanager

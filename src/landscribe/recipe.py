@@ -6,6 +6,7 @@ all settings with comments, so that a run can be read, changed and repeated.
 
 import math
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -30,6 +31,7 @@ from landscribe.outputs import write_text
 from landscribe.polygons.spec import VectorizeSpec
 from landscribe.prediction.spec import PredictSpec
 from landscribe.spec import (
+    WINDOWS_PATHS,
     InputPath,
     InTable,
     NotInRun,
@@ -150,7 +152,8 @@ class Recipe(Spec):
             raise RecipeError(_what_folder(path))
         try:
             # Programs of Windows begin a text in UTF-8 with a byte order mark.
-            settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            text = path.read_text(encoding="utf-8-sig")
+            settings = tomllib.loads(text)
         except UnicodeDecodeError as error:
             raise RecipeError(
                 f"{path} is no TOML: it is not text in UTF-8. Save a recipe as UTF-8. Imagery is given with --image, "
@@ -159,10 +162,11 @@ class Recipe(Spec):
         except OSError as error:
             raise RecipeError(f'{path} cannot be read: {error.strerror}. "landscribe new" writes a recipe.') from error
         except tomllib.TOMLDecodeError as error:
-            raise RecipeError(
-                f"{path} is no TOML: {first_line(error)}. Correct that line; "
-                '"landscribe new" writes a recipe to start from.'
-            ) from error
+            line = re.search(r"at line (\d+)", str(error))
+            remedy = 'Correct that line; "landscribe new" writes a recipe to start from'
+            if line is not None and "\\" in text.split("\n")[int(line[1]) - 1]:
+                remedy = WINDOWS_PATHS
+            raise RecipeError(f"{path} is no TOML: {first_line(error)}. {remedy}.") from error
         return cls.of(settings, str(path)).with_absolute_paths(path.parent)
 
     @classmethod

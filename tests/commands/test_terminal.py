@@ -1,8 +1,11 @@
 """Progress without a terminal: lines of text, remaining time, and interruptions."""
 
+import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -115,3 +118,18 @@ def test_two_spaces_of_a_path_are_two_spaces_of_the_message(capsys):
     with pytest.raises(SystemExit):
         terminal.end_with_code_of(app)
     assert capsys.readouterr().err == "landscribe: /data/north  2024.tif does not exist. Check the path.\n"
+
+
+def test_characters_that_a_pipe_cannot_hold_are_escaped_and_json_stays_json():
+    shown = {"class": "łąka 🌳 Häuser"}
+    code = (
+        "from landscribe.commands import tables, terminal\n"
+        f"text, shown = '█ {shown['class']}', {shown}\n"
+        "terminal.end_with_code_of(lambda **_: (terminal.show(text), tables.print_json(shown)) and 0)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "cp1252"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    line, _, text = ended.stdout.decode("cp1252").partition("\n")
+    assert ended.returncode == 0, ended.stderr
+    assert line == r"\u2588 \u0142\u0105ka \U0001f333 Häuser"
+    assert json.loads(text) == shown

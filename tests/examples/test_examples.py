@@ -1,6 +1,8 @@
 """The worked examples of the lecture, on small folders in the publishers' layouts."""
 
 import json
+import ntpath
+import os
 import shutil
 from pathlib import Path
 
@@ -52,6 +54,15 @@ def test_the_recipe_of_an_example_is_complete_and_follows_a_moved_folder(tmp_pat
     assert '"../data' in written.read_text()
     assert "# Loss" in written.read_text()
     assert recipe.train.architecture == EXAMPLES[name].settings(Path())["train"]["architecture"]
+
+
+def test_the_recipe_of_data_on_another_drive_has_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="path is on mount 'C:'"):
+        ntpath.relpath("C:/data", "D:/runs")
+    monkeypatch.setattr(os.path, "relpath", lambda *_: ntpath.relpath("C:/data", "D:/runs"))
+    written = verbs.new(tmp_path / "recipe.toml", like="landcoverai", data="data")
+    assert f'data = "{tmp_path / "data"}"' in written.read_text()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

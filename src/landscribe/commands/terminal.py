@@ -4,6 +4,7 @@ All text passes `show` or `say`, which escape the control characters of foreign 
 """
 
 import _thread
+import io
 import logging
 import signal
 import sys
@@ -127,6 +128,10 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def end_with_code_of(app: typer.Typer) -> NoReturn:
     """Run a command line and end the process: 0 done, 2 the user's mistake, 1 ours or work left, 130 interrupted."""
     show_progress()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding != "utf-8":
+        # A pipe or file has the encoding of the system, on Windows often one of 256 characters. Its reader expects that
+        # one, so it stays, and other characters are escaped, as Python does on stderr. JSON has escapes of its own.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _interruptible(), machine_errors():
             code = app(standalone_mode=False)

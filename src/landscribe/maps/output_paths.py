@@ -71,5 +71,5 @@ class OutputPaths:
         """Raise OutputError if a path cannot be written, or exists and is neither to be overwritten nor our `own`."""
         for path in self:
             require_absent(path, overwrite=overwrite or path in own)
-        for path in list(self)[1:]:
+        for path in self:
             require_writable(path)

@@ -108,7 +108,7 @@ def landcoverai(folder: Path, *, images: int = 4, size: int = 512, seed: int = 0
     held = max(2, len(chips) // 5)
     lists = {"train": chips[: -2 * held], "val": chips[-2 * held : -held], "test": chips[-held:]}
     for name, listed in lists.items():
-        (folder / f"{name}.txt").write_text("\n".join(listed) + "\n")
+        (folder / f"{name}.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
     return folder
 
 

@@ -46,7 +46,10 @@ def new(out: PathLike, *, like: str | None = None, data: PathLike | None = None,
 
 def _of_example(name: str, data: Path, folder: Path) -> Recipe:
     """The recipe of an example, with paths relative to the recipe's folder, or absolute if `data` is."""
-    relative = data if data.is_absolute() else Path(os.path.relpath(data, folder))
+    try:
+        relative = data if data.is_absolute() else Path(os.path.relpath(data, folder))
+    except ValueError:  # on another drive of Windows
+        relative = data.absolute()
     return Recipe.of_example(name, data).with_paths(lambda path: (relative / path).as_posix())
 
 

@@ -148,7 +148,7 @@ def read_palette(path: str) -> dict[int, tuple[int, int, int, int]] | None:
 def silenced_stderr() -> Iterator[None]:
     """Drop what libtiff prints to stderr about a full disk, past GDAL: our own error line says it."""
     stderr = os.dup(2)
-    with Path(os.devnull).open("w") as null:
+    with Path(os.devnull).open("wb") as null:
         os.dup2(null.fileno(), 2)
     try:
         yield
