@@ -238,3 +238,8 @@ def test_help_says_the_type_range_and_default_of_a_setting_in_plain_words():
     parameters = inspect.signature(ls.TrainSpec).parameters
     assert str(parameters["learning_rate"]) == "learning_rate=0.002"
     assert str(inspect.signature(ls.ChipSpec)).startswith("(*, size=256, stride=None")
+
+
+@pytest.mark.parametrize("path", ["a\tb/scene.tif", "/data/a\nb.tif"])
+def test_a_path_may_hold_control_characters_where_a_system_allows_them(path):
+    assert SceneSpec(image=(path,)).image == (path,)

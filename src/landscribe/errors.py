@@ -5,7 +5,6 @@ The command line prints the message as one line and exits with 2. Any other exce
 
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,8 @@ _OUT_OF_MEMORY = (
     "CUDA error: out of memory",
     "MPS backend out of memory",
 )
-_GUARD = 'In a script, write the calls of landscribe below the line: if __name__ == "__main__":.'
+_NO_GUARD = 'In a script, write the calls of landscribe below the line: if __name__ == "__main__":.'
+_NO_MEMORY = "Memory may be short; in a container, also its shared memory (docker run --shm-size)."
 _LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
 
 
@@ -231,16 +231,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextmanager
 def machine_errors() -> Iterator[None]:
-    """Turn MemoryError, RecursionError, OSError and torch's errors about memory into a ResourceError of one line.
-
-    Raises:
-        EngineError: a script calls a verb while it is imported by a process that it has started, which would do all of
-            its work again. Windows and macOS start processes that way.
-    """
-    # By this mark, multiprocessing itself refuses to start processes from such a process, in which it is loaded.
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and getattr(process.current_process(), "_inheriting", False):
-        raise EngineError(f"a process that this script started has begun to run the script, too. {_GUARD}")
+    """Turn MemoryError, RecursionError, OSError and torch's errors about processes and memory into one of one line."""
     try:
         yield
     except (MemoryError, RecursionError, OSError, RuntimeError) as error:
@@ -261,9 +252,10 @@ def machine_errors() -> Iterator[None]:
                 "machine with more memory."
             ) from error
         if "DataLoader worker (pid" in str(error):  # a RuntimeError of torch
+            likely = _NO_GUARD if "exited unexpectedly" in str(error) else _NO_MEMORY
             raise ResourceError(
-                f"a process that reads chips ended ({first_line(error).partition('. ')[0]}). {_GUARD} Otherwise, the "
-                "memory did not suffice: with workers=0 (--workers 0), no such process is needed."
+                f"a process that reads chips ended ({first_line(error).partition('. ')[0]}). {likely} With workers=0 "
+                "(--workers 0), there is no such process."
             ) from error
         if isinstance(error, RecursionError):
             raise ResourceError("an input is nested too deeply to be read. Check its JSON, XML or VRT.") from error

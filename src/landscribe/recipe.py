@@ -162,7 +162,7 @@ class Recipe(Spec):
         except OSError as error:
             raise RecipeError(f'{path} cannot be read: {error.strerror}. "landscribe new" writes a recipe.') from error
         except tomllib.TOMLDecodeError as error:
-            line = re.search(r"at line (\d+)", str(error))
+            line = re.search(r"\(at line (\d+), column \d+\)$", str(error))
             remedy = 'Correct that line; "landscribe new" writes a recipe to start from'
             if line is not None and "\\" in text.split("\n")[int(line[1]) - 1]:
                 remedy = WINDOWS_PATHS

@@ -84,8 +84,8 @@ class PathMark:
     """What help calls such a text."""
 
 
-# What \a, \b, \t, \n, \v, \f and \r stand for.
-_ESCAPED = re.compile("[\a-\r]")
+# A drive, and later what \a, \b, \t, \n, \v, \f or \r stands for, as of "C:\temp\new.tif".
+_ESCAPED = re.compile("[A-Za-z]:.*[\a-\r]", re.DOTALL)
 WINDOWS_PATHS = (
     r"In double quotes, a backslash begins an escape: write C:/data/scene.tif, or in a recipe 'C:\data\scene.tif' in "
     "single quotes"
@@ -97,7 +97,7 @@ def _as_path(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         # An empty path would be the working folder.
         raise ValueError("expected a path, not an empty text")
-    if isinstance(value, str) and _ESCAPED.search(value):
+    if isinstance(value, str) and _ESCAPED.match(value):
         raise ValueError(f"expected a path without control characters. {WINDOWS_PATHS}")
     return str(value) if isinstance(value, Path) else value
 

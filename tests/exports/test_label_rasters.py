@@ -58,7 +58,7 @@ def test_pixels_without_a_class_are_refused_until_a_class_is_named_for_them(tmp_
 
 def test_maps_whose_names_differ_by_case_alone_are_refused(tmp_path):
     maps = [class_map(tmp_path / name) for name in ("scene.tif", "Scene.tif")]
-    with pytest.raises(RecipeError, match=r"called Scene\.tif, scene\.tif"):
+    with pytest.raises(RecipeError, match=r"rasters of Scene\.tif, scene\.tif"):
         write_label_rasters(maps, tmp_path / "labels")
     assert not (tmp_path / "labels").exists()
 

@@ -44,7 +44,7 @@ def write_label_rasters(
     """
     if same := repeated([path.name for path in maps]):
         raise RecipeError(
-            f"several maps are called {listed(sorted(same))}: their rasters would have one name. Rename one."
+            f"the rasters of {listed(sorted(same))} would have one name, at least on Windows and macOS. Rename one."
         )
     with atomic_folder(out, overwrite=overwrite) as folder, progress.task("maps", len(maps)) as advance:
         for path in maps:

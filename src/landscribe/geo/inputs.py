@@ -7,6 +7,7 @@ images of a call may be one mosaic.
 import glob
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -115,7 +116,7 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     >>> distinct_names(["a", "b", "A"])
     ['a_0', 'b', 'A_2']
     """
-    same, numbered = repeated(names), [f"{name}_{index}" for index, name in enumerate(names)]
+    same, numbered = set(repeated(names)), [f"{name}_{index}" for index, name in enumerate(names)]
     distinct = [number if name in same else name for name, number in zip(names, numbered, strict=True)]
     # A name may equal another name with its index.
     return numbered if repeated(distinct) else distinct
@@ -127,8 +128,9 @@ def repeated(names: Sequence[str]) -> list[str]:
     >>> repeated(["a", "b", "A", "b"])
     ['a', 'b', 'A']
     """
-    counts = Counter(map(str.casefold, names))
-    return [name for name in dict.fromkeys(names) if counts[name.casefold()] > 1]
+    keys = [unicodedata.normalize("NFC", name).lower() for name in names]
+    counts = Counter(keys)
+    return list(dict.fromkeys(name for name, key in zip(names, keys, strict=True) if counts[key] > 1))
 
 
 def _names_of(files: Sequence[str]) -> tuple[str, str, str]:

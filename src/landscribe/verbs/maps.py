@@ -151,7 +151,8 @@ def _output_paths(out: Path, rasters: Sequence[Any], suffix: str) -> list[Path]:
     names = [raster.name for raster in rasters]
     if same := repeated(names):
         raise OutputError(
-            f"several rasters are called {listed(sorted(same))}: their maps would have one name. Map them one by one."
+            f"the maps of {listed(sorted(same))} would have one name, at least on Windows and macOS. "
+            "Map them one by one."
         )
     return [out / f"{name}{suffix}" for name in names]
 
