@@ -231,7 +231,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextmanager
 def machine_errors() -> Iterator[None]:
-    """Turn MemoryError, RecursionError, OSError and torch's errors about processes and memory into one of one line."""
+    """Turn MemoryError, RecursionError, OSError, torch's errors of memory and loader workers into a ResourceError."""
     try:
         yield
     except (MemoryError, RecursionError, OSError, RuntimeError) as error:

@@ -34,8 +34,8 @@ def train(
     The same call resumes an interrupted training, and loads the model of a finished one, unless that depends on code
     of your own: a function as `augment`, or a class as `architecture`.
 
-    With `workers`, processes read the chips. On Windows and macOS, each of them imports the script that calls, whose
-    calls stand below ``if __name__ == "__main__":`` therefore.
+    With `workers`, processes read the chips. On Windows and macOS, each of them imports the calling script: write its
+    calls below ``if __name__ == "__main__":``.
 
     Args:
         chips: a chips folder.
