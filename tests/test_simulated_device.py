@@ -35,7 +35,7 @@ SETTINGS = {
 def world(tmp_path_factory) -> Path:
     """A folder with a scene and chips of it that have object numbers."""
     folder = tmp_path_factory.mktemp("world")
-    write(draw(256, 256, seed=1), folder)
+    write(draw(160, 160, seed=1), folder)
     verbs.chip(
         images=[folder / "scene.tif"], labels=folder / "labels.geojson", label_field="class", objects=True, size=32,
         out=folder / "chips",
