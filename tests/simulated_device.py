@@ -18,6 +18,9 @@ _NAME = "simulated"
 reads: Counter[str] = Counter()
 """Reads of the device's memory by operation: on a GPU, each waits until all is computed."""
 
+lacking: set[torch.dtype] = set()
+"""Dtypes of which the device can hold no tensor, as Apple's GPUs of float64."""
+
 _MAY_MIX = {"aten::copy_", "aten::_to_copy", "aten::index", "aten::index_put_", "aten::_index_put_impl_"}
 """Operations that take tensors of both, on a GPU too."""
 _LIBRARIES: list[torch.library.Library] = []
@@ -31,6 +34,8 @@ class _Simulated(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> Self:
+        if held.dtype in lacking:
+            raise TypeError(f"the device has no {held.dtype}")
         tensor = torch.Tensor._make_wrapper_subclass(
             cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
             device=torch.device(_NAME, 0),

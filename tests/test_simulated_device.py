@@ -14,6 +14,7 @@ from landscribe import verbs
 from landscribe.data.batches.augment import TRANSFORMS, LabelledBatch, augment
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.chips.chips import Chips
+from landscribe.inference import device as devices
 from landscribe.inference import evaluation
 from landscribe.model import Model
 from landscribe.nn.losses import LOSSES, weighted_sum
@@ -172,15 +173,39 @@ def test_a_map_is_computed_on_the_device_which_is_read_as_often_whatever_the_til
     assert reads[0] == reads[1]
 
 
-def counted(world: Path, model: Path, device: torch.device) -> list[torch.Tensor]:
+def counted(chips: Path, model: Path, device: torch.device) -> list[torch.Tensor]:
     """The confusion of a model on the validation chips."""
     evaluation.resolve_device = lambda: device
-    return [
-        torch.from_numpy(evaluation.score(Model.load(model), Chips.open(world / "chips").of_split("val"), "").counts)
-    ]
+    return [torch.from_numpy(evaluation.score(Model.load(model), Chips.open(chips).of_split("val"), "").counts)]
 
 
 def test_pixels_of_chips_are_counted_on_the_device_and_read_once(world, model):
-    result, reads = there(counted, world, model)
-    assert_same(result, in_memory(counted(world, model, torch.device("cpu"))))
+    result, reads = there(counted, world / "chips", model)
+    assert_same(result, in_memory(counted(world / "chips", model, torch.device("cpu"))))
     assert reads == {"aten::_to_copy": 1}
+
+
+def used(scene: Path, chips: Path, out: Path, device: torch.device) -> list[torch.Tensor]:
+    """The confusion of a model that is trained, maps and is scored on a device as Apple's."""
+    simulated_device.lacking.update([torch.float64, torch.uint16, torch.uint32])
+    held_dtype = devices.held_dtype
+    devices.held_dtype = lambda dtype, _: held_dtype(dtype, torch.device("mps"))
+    trained(chips, out / "model", {"architecture": "unet"}, device)
+    verbs.predict(
+        out / "model", scene, out=out / "map.tif", device=str(device), engine="torch", uncertainty=out / "u.tif"
+    )
+    return counted(chips, out / "model", device)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "float64"])
+def test_imagery_is_mapped_on_a_device_that_lacks_its_dtype(world, tmp_path, dtype):
+    with rasterio.open(world / "scene.tif") as source:
+        pixels, profile = source.read(), source.profile
+    with rasterio.open(tmp_path / "scene.tif", "w", **profile | {"dtype": dtype}) as target:
+        target.write(pixels.astype(dtype))
+    chips = tmp_path / "chips"
+    verbs.chip(
+        images=[tmp_path / "scene.tif"], labels=world / "labels.geojson", label_field="class", size=32, out=chips
+    )
+    result, _ = there(used, tmp_path / "scene.tif", chips, tmp_path)
+    assert_same(result, in_memory(counted(chips, tmp_path / "model", torch.device("cpu"))))
