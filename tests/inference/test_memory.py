@@ -214,3 +214,29 @@ def test_global_context_of_a_pinned_model_is_searched_for_once(monkeypatch):
     pinned = model.pinned()
     assert [has_global_context(pinned) for _ in range(2)] == [True, True]
     assert len(traces) == 3
+
+
+class Watching(nn.Module):
+    """Notes where the weights of another network lie while it runs."""
+
+    reduction = 1
+    watched: nn.Module | None = None
+    seen: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.watched is not None:
+            type(self).seen += (self.watched.layer.weight.device.type,)
+        return self.layer(x)
+
+
+def test_the_weights_of_a_network_stay_while_it_is_traced_so_that_other_threads_can_run_it(monkeypatch):
+    model = model_of(Watching(), 2)
+    monkeypatch.setattr(Watching, "watched", model.network)
+    monkeypatch.setattr(Watching, "seen", ())
+    assert estimated_memory([model], (1, 64, 64)) is not None
+    assert not has_global_context(model)
+    assert Watching.seen == ("cpu", "cpu")

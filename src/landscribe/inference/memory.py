@@ -3,14 +3,13 @@
 A network is traced on torch's meta device. The same trace shows whether it has global context.
 """
 
-import copy
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,6 +18,7 @@ from landscribe.inference.device import computable_dtype
 from landscribe.machine import total_memory
 from landscribe.model import Model
 from landscribe.nn import Segmentation
+from landscribe.nn.meta_device import on_meta_device
 
 GIB = 2**30
 # Freed memory that the C library's allocator holds: processes grew by 0 to 180 MB more than their live tensors.
@@ -80,7 +80,7 @@ def step_memory(network: Segmentation, shape: tuple[int, int, int, int]) -> int 
     """
     batch, _, rows, cols = shape
     try:
-        network = copy.deepcopy(network).to("meta").train()
+        network = on_meta_device(network).train()
         with _PeakMemory([*network.parameters(), *network.buffers()]) as traced:
             images = torch.empty(shape, device="meta")
             labels = torch.empty(batch, rows, cols, dtype=torch.long, device="meta")
@@ -101,9 +101,9 @@ def _spread(logits: Tensor, _: Tensor) -> Tensor:
 def _peak(model: Model, shape: tuple[int, int, int]) -> int:
     kept = _PEAKS.setdefault(model, {}) if model.is_pinned else {}
     if shape not in kept:
-        weights = _weights_on_meta_device(model)
-        with _PeakMemory(weights.values()) as traced:
-            _run_on_meta_device(model, weights, shape)
+        network = on_meta_device(model.network)
+        with _PeakMemory([*network.parameters(), *network.buffers()]) as traced:
+            _run_on_meta_device(network, model, shape)
         kept[shape] = traced.peak
     return kept[shape]
 
@@ -126,23 +126,18 @@ def _has_global_reduction(model: Model) -> bool:
     trace = _GlobalReductions()
     # A user's network may fail in any way, as in `estimated_memory`.
     with suppress(Exception), trace:
-        _run_on_meta_device(model, _weights_on_meta_device(model), (1, side, side))
+        _run_on_meta_device(on_meta_device(model.network), model, (1, side, side))
     return trace.has_any
 
 
-def _weights_on_meta_device(model: Model) -> dict[str, Tensor]:
-    named = (*model.network.named_parameters(), *model.network.named_buffers())
-    return {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
-
-
-def _run_on_meta_device(model: Model, weights: dict[str, Tensor], shape: tuple[int, int, int]) -> None:
+def _run_on_meta_device(network: nn.Module, model: Model, shape: tuple[int, int, int]) -> None:
     batch, rows, cols = shape
     dtype = computable_dtype(getattr(torch, model.dtype))
     # Inference mode would hide the parts of composite operations.
     with torch.no_grad():
         images = torch.empty((batch, len(model.bands), rows, cols), dtype=dtype, device="meta")
         valid = torch.empty((batch, rows, cols), dtype=torch.bool, device="meta")
-        logits = torch.func.functional_call(model.network, weights, (model.scaled(images, valid),))
+        logits = network(model.scaled(images, valid))
         logits.float().max(dim=1).indices.to(torch.uint8)
 
 

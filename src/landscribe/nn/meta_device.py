@@ -1,15 +1,18 @@
 """Networks on torch's meta device, where tensors have a shape, but no content: measured before memory is allocated."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from landscribe.machine import require_memory
+
+Network = TypeVar("Network", bound=nn.Module)
 
 BYTES_PER_WEIGHT = 4
 """Of a weight in float32."""
@@ -33,6 +36,20 @@ class _RangesOnCPU(TorchFunctionMode):
     ) -> Any:
         chosen = {"device": "cpu"} if func is torch.linspace else {}
         return func(*args, **(chosen | (kwargs or {})))
+
+
+def on_meta_device(network: Network) -> Network:
+    """A copy of a network whose weights have no numbers.
+
+    The network itself is not touched, so that other threads may run it meanwhile.
+    """
+    # For each of these, `deepcopy` takes what it believes to have copied before.
+    copied: dict[int, Any] = {
+        id(weight): nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=weight.requires_grad)
+        for weight in network.parameters()
+    }
+    copied |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()}
+    return copy.deepcopy(network, copied)
 
 
 def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

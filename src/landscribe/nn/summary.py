@@ -11,6 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from landscribe.nn.meta_device import on_meta_device
+
 ImageSide = Annotated[int, Field(ge=1, le=10**6)]
 Channels = Annotated[int, Field(ge=1, le=10**4)]
 _NARROW, _WIDE = (256, 512), (1024, 4096)
@@ -134,7 +136,7 @@ def _shapes_and_flops(network: nn.Module, bands: int, size: int) -> tuple[dict[s
 
     The network runs on torch's meta device, where an image of any size takes no memory and no time.
     """
-    network = copy.deepcopy(network).to("meta")
+    network = on_meta_device(network)
     shapes: dict[str, tuple[int, ...]] = {}
     flops: dict[str, float] = {}
     flops_before: list[int] = []
