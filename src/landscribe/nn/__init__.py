@@ -45,7 +45,7 @@ def build(
     classes: int,
     encoder: str = "resnet18",
     weights: str | None = None,
-    weights_bands: Sequence[str] = (),
+    weights_bands: Sequence[str] | str = (),
     **options: Any,
 ) -> Segmentation:
     """Build a network by name.
@@ -57,7 +57,7 @@ def build(
         encoder: name of a timm backbone, or "plain" for the encoder of the architecture's paper.
         weights: "imagenet", a file of weights, or None for random ones.
         weights_bands: bands of that file: the name of a table (`nn.encoders.sensors.TABLES`), or names in the order of
-            the file. Default: red, green and blue.
+            the file, as a list or with commas between. Default: red, green and blue.
         options: options of the architecture.
 
     Returns:
@@ -89,8 +89,10 @@ def build(
         raise NetworkError(f"{architecture} has no option 'band_names'. Give the names as bands.")
     arguments: dict[str, Any] = {"bands": count, "classes": classes, "encoder": encoder, **options}
     require_memory_to_build(architecture, arguments)
-    if weights_bands and weights == IMAGENET:
-        raise NetworkError("weights_bands names the bands of a file, but the weights are imagenet. Leave it out.")
+    if weights_bands and weights in (None, IMAGENET):
+        raise NetworkError(f"weights_bands names the bands of a file, but weights is {weights!r}. Leave it out.")
+    if isinstance(weights_bands, str):
+        weights_bands = weights_bands.split(",")
     pretrained = None if weights is None else Weights(weights, tuple(weights_bands))
     network = _built(architecture, arguments, pretrained, band_names)
     network.built_from = {"architecture": architecture, **arguments}

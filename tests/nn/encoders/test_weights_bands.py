@@ -232,6 +232,19 @@ def test_networks_of_segmentation_models_take_files_of_any_bands(sentinel2, name
     torch.testing.assert_close(stem, stem_of(sentinel2, IMAGE, ("sentinel2-13",)))
 
 
+@pytest.mark.parametrize("names", ["sentinel2-13", "B01,B02,B03,B04,B05,B06,B07,B08,B8A,B09,B10,B11,B12"])
+def test_a_text_names_the_bands_of_a_file_as_a_list_does(sentinel2, names):
+    network = build("unet", bands=IMAGE, classes=2, encoder=NAME, weights=sentinel2, weights_bands=names)
+    stem = next(value for key, value in network.state_dict().items() if key.endswith(STEM))
+    torch.testing.assert_close(stem, stem_of(sentinel2, IMAGE, tuple(names.split(","))))
+
+
+@pytest.mark.parametrize("weights", [None, "imagenet"])
+def test_bands_of_a_file_that_is_not_given_are_refused(weights):
+    with pytest.raises(NetworkError, match=f"weights_bands names the bands of a file, but weights is {weights!r}"):
+        build("unet", bands=IMAGE, classes=2, encoder=NAME, weights=weights, weights_bands=["sentinel2-13"])
+
+
 def test_the_model_records_the_file_and_its_bands(sentinel2):
     terms = license_terms(NAME, Weights(sentinel2, ("sentinel2-13",)))
     assert (terms["source"], terms["bands"]) == ("sentinel2.safetensors", ["sentinel2-13"])
@@ -300,8 +313,3 @@ def test_numbers_of_channels_without_a_table_need_names():
 def test_bands_without_names_are_refused_for_a_file_of_named_bands(sentinel2):
     with pytest.raises(NetworkError, match=r"none of the bands band 1, band 2.*Name the bands of the image"):
         build("fcn", bands=4, classes=2, encoder=NAME, weights=sentinel2, weights_bands=["sentinel2-13"])
-
-
-def test_only_files_have_named_bands():
-    with pytest.raises(NetworkError, match="the weights are imagenet"):
-        build("fcn", bands=IMAGE, classes=2, encoder=NAME, weights="imagenet", weights_bands=["sentinel2-13"])
