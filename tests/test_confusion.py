@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
 from landscribe.confusion import Confusion
+from landscribe.errors import ClassError
 from landscribe.geo.classes import Classes
 
 K = 4
@@ -29,6 +30,14 @@ def known(pair) -> tuple[np.ndarray, np.ndarray]:
     reference, predicted = pair
     counted = (reference != 255) & (predicted != 255)
     return reference[counted], predicted[counted]
+
+
+def test_values_of_classes_are_refused_where_indices_are_counted():
+    values = np.array([0, 3, 9, 255], np.uint8)
+    with pytest.raises(ClassError, match=r"^the arrays hold 9\. Expected indices of classes, 0 to 3, or 255"):
+        Confusion.of(CLASSES, values, values)
+    counted = Confusion.of(CLASSES, *2 * [CLASSES.to_indices(values)])
+    assert counted.counts.diagonal().tolist() == [1, 1, 0, 1]
 
 
 @given(pairs)

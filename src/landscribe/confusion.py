@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from landscribe import agreement
 from landscribe.agreement import Measure, plain, ratio
+from landscribe.errors import ClassError
 from landscribe.geo.classes import IGNORE, Classes
 
 Counts = NDArray[np.int64]
@@ -50,10 +51,21 @@ class Confusion:
 
         Returns:
             Pixels with 255 in either array are not in the matrix; those with a reference are counted as unmapped.
+
+        Raises:
+            ClassError: an index of no class. Values of classes, which masks and maps hold, are converted by
+                `classes.to_indices`.
         """
         count = len(classes)
         assessed = (reference != IGNORE) & (predicted != IGNORE)
-        pairs = reference[assessed].astype(np.int64) * count + predicted[assessed]
+        rows, cols = reference[assessed], predicted[assessed]
+        largest = max(rows.max(initial=0), cols.max(initial=0))
+        if largest >= count:
+            raise ClassError(
+                f"the arrays hold {largest}. Expected indices of classes, 0 to {count - 1}, or {IGNORE}. "
+                "Convert values of classes with classes.to_indices."
+            )
+        pairs = rows.astype(np.int64) * count + cols
         unmapped = int(np.count_nonzero((reference != IGNORE) & (predicted == IGNORE)))
         return cls(classes, np.bincount(pairs, minlength=count * count).reshape(count, count), unmapped)
 

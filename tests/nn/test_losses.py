@@ -22,6 +22,14 @@ def test_ignored_pixels_have_exactly_no_gradient(name, classes):
     assert (logits.grad[:, :, 3:] != 0).any()
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_labels_of_a_batch_of_chips_cost_what_their_numbers_do(name):
+    logits, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
+    labels[:, :3] = 255
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    assert LOSSES[name](logits, labels.to(torch.uint8), 255, weights) == LOSSES[name](logits, labels, 255, weights)
+
+
 @pytest.mark.parametrize("classes", [1, 2, 6])
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_batch_of_ignored_pixels_costs_nothing_and_stays_finite(name, classes):

@@ -1,4 +1,4 @@
-"""Losses on logits. Each takes (B, K, H, W) logits and (B, H, W) int64 labels and gives a scalar.
+"""Losses on logits. Each takes (B, K, H, W) logits and (B, H, W) labels of integers and gives a scalar.
 
 K = 1 is a binary task with one logit (sigmoid, labels 0 and 1); K > 1 is softmax over classes. Pixels
 labelled `ignore` take no part: their gradient is exactly zero. In the formulas p is the probability of a class at a
@@ -43,7 +43,7 @@ class Loss(Protocol):
 
         Args:
             logits: (B, K, H, W).
-            labels: (B, H, W) int64, 0 to K-1 (0 and 1 for K = 1), or `ignore`.
+            labels: (B, H, W) integers, 0 to K-1 (0 and 1 for K = 1), or `ignore`; others are not checked.
             ignore: label of pixels that take no part.
             weights: (K,) class weights; (2,) for K = 1.
         """
@@ -221,8 +221,9 @@ def _lovasz(errors: Tensor, truth: Tensor) -> Tensor:
 
 
 def _fill_ignored(labels: Tensor, ignore: int) -> Tensor:
-    """Labels with class 0 in place of `ignore`, so that they can be indices."""
-    return labels.masked_fill(labels == ignore, 0)
+    """Labels as indices, with class 0 in place of `ignore`."""
+    # As an index, a tensor of uint8 is a mask.
+    return labels.masked_fill(labels == ignore, 0).long()
 
 
 def _softmax_logits(logits: Tensor) -> Tensor:
