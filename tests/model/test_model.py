@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from landscribe import nn
-from landscribe.errors import ModelError, NetworkError, RecipeError
+from landscribe.errors import ModelError, NetworkError, RasterError, RecipeError
 from landscribe.model import Model, Scaling
 from networks import Identity, OneLayer
 
@@ -27,6 +27,20 @@ def test_a_model_takes_arrays_of_stored_pixels():
     model = Model.wrap(torch.nn.Conv2d(2, 3, 1).eval(), bands=["a", "b"], classes=["x", "y", "z"], scale=0.1)
     images = np.arange(2 * 2 * 8 * 8, dtype=np.uint8).reshape(2, 2, 8, 8)
     assert torch.equal(model(images), model(torch.from_numpy(images)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dtype": "uint7"}, "'uint7' is no data type of pixels"),
+        ({"nodata": 300}, "nodata is 300, but the imagery of the model holds uint8"),
+        ({"nodata": (0, 0, 0)}, "3 nodata values were given"),
+    ],
+    ids=str,
+)
+def test_pixels_that_no_raster_holds_are_refused(settings, message):
+    with pytest.raises((RecipeError, RasterError), match=message):
+        Model.wrap(torch.nn.Conv2d(2, 3, 1), bands=["a", "b"], classes=["x", "y", "z"], **settings)
 
 
 def test_a_loaded_model_gives_the_same_logits(model, tmp_path):

@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from landscribe.errors import listed
@@ -15,6 +15,12 @@ from landscribe.spec import Pixels, Spec, StoredName
 
 _MARGIN = 0.1
 """By which the F1-score at a threshold is above that of a map without a network, if the network is usable."""
+
+
+_DTYPES = (
+    "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64",
+)  # fmt: skip
+"""Data types of rasters."""
 
 
 class Scaling(Spec):
@@ -37,6 +43,12 @@ def _constants(numbers: tuple[float, ...], device: torch.device) -> Tensor:
         return torch.tensor(numbers, dtype=torch.float32, device=device)
 
 
+def _dtype_of_pixels(name: str) -> str:
+    if name not in _DTYPES:
+        raise ValueError(f"'{name}' is no data type of pixels; expected one of {', '.join(_DTYPES)}")
+    return name
+
+
 class ModelConfig(Spec):
     """All that is needed to use a network, beside its weights."""
 
@@ -48,7 +60,7 @@ class ModelConfig(Spec):
     """Arguments that the architecture was built with."""
     bands: tuple[StoredName, ...]
     """Names of the C input bands."""
-    dtype: str
+    dtype: Annotated[str, AfterValidator(_dtype_of_pixels)]
     """Data type of the raster's pixels."""
     nodata: NodataValue
     """Nodata value of rasters that declare none, or one for each band."""

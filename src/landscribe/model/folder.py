@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from landscribe.errors import ClassError, ModelError, WithoutEffectError, counted, first_line, is_printable
 from landscribe.geo.classes import Classes
+from landscribe.geo.rasters.nodata import require_representable
 from landscribe.machine import bytes_text, total_memory
 from landscribe.model.card import model_card
 from landscribe.model.config import ModelConfig
@@ -180,7 +181,7 @@ def plain_config(file: ConfigFile) -> ModelConfig:
 
 
 def require_consistent(config: ModelConfig) -> None:
-    """Raise ValueError or ClassError if settings of the config contradict each other or have impossible values."""
+    """Raise ValueError, ClassError or RasterError if settings of the config contradict each other or are impossible."""
     classes = Classes(config.classes)
     _require_printable([*config.bands, *classes.names, *(str(entry.label) for entry in classes)])
     if len(config.bands) > _MAX_BANDS:
@@ -199,6 +200,7 @@ def require_consistent(config: ModelConfig) -> None:
     is_one_logit = outputs == 1 and len(config.classes) == 2
     if outputs != len(config.classes) and not is_one_logit:
         raise ValueError(f"it has {counted(outputs, 'output channel')}, but {len(config.classes)} classes.")
+    require_representable(config.nodata, config.dtype, len(config.bands), "the imagery of the model")
     for name in ("weights", "weights_bands", "band_names"):
         if name in config.arguments:
             raise ValueError(f"its arguments have '{name}', which would load other weights; expected none.")
