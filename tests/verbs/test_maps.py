@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from affine import Affine
 
@@ -49,13 +50,22 @@ def names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.tif"))
 
 
-@pytest.mark.parametrize("kind", [str, Path, lambda path: [path]])
+@pytest.mark.parametrize("kind", [str, Path, lambda path: [path], lambda path: (each for each in [path])])
 def test_a_single_raster_and_a_single_further_model_need_no_list(kind, tmp_path):
     scene = write_raster(tmp_path / "scene.tif", noise(1, 40, 50) % 4)
     model = ls.Model.wrap(Identity(), bands=["grey"], classes=["a", "b", "c", "d"])
     (written,) = ls.predict(model, kind(scene), ensemble=model, out=tmp_path / "map.tif", tile=32, margin=0)
     truth, _ = ls.Raster.open(scene).read(ls.Window(0, 0, 40, 50))
     np.testing.assert_array_equal(ls.Raster.open(written).read(ls.Window(0, 0, 40, 50))[0], truth)
+
+
+def test_images_that_are_no_paths_are_refused_with_their_type(tmp_path, model):
+    with rasterio.open(write_raster(tmp_path / "scene.tif", noise(1, 40, 50))) as opened:
+        array = opened.read()
+        for images, kind in ((opened, "DatasetReader"), ([[opened]], "DatasetReader"), (array, "ndarray"), (5, "int")):
+            with pytest.raises(RecipeError, match=rf"given as {kind} \(.*Expected a path.*its \.name") as refused:
+                ls.predict(model, images, out=tmp_path / "map.tif")
+            assert "\n" not in str(refused.value)
 
 
 def test_a_network_that_is_being_trained_stays_in_its_modes_and_is_mapped_in_eval_mode(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,28 @@ def _require_source(given: Any, noun: type, name: str, expected: str) -> None:
     """Raise RecipeError for an argument of a verb that is neither the noun nor a path."""
     if not isinstance(given, (noun, str, Path)):
         raise RecipeError(f"{name} is {shortened(repr(given))}. Expected {expected}.")
+
+
+def image_paths(images: Any) -> list[Any]:
+    """The images of a call as a list; raises RecipeError unless they are a path, paths, or lists of paths."""
+    found = _items(images)
+    for image in found:
+        for file in _items(image):
+            if not _is_path(file):
+                odd = next(each for each in (images, image, file) if not isinstance(each, (list, tuple)))
+                raise RecipeError(
+                    f"an image is given as {type(odd).__name__} ({shortened(repr(odd))}). Expected a path, or a list "
+                    "of paths. Of an open file, give its .name; write an array to a file first, with its CRS."
+                )
+    return found
+
+
+def _items(given: Any) -> list[Any]:
+    return [given] if _is_path(given) or not isinstance(given, Iterable) else list(given)
+
+
+def _is_path(given: Any) -> bool:
+    return isinstance(given, (str, os.PathLike))
 
 
 def augmentation_of(augment: Any) -> AugmentSpec:
