@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +32,11 @@ def recipe_of(
 ) -> Recipe:
     """The recipe of a call, with one entry per scene: a recipe with settings on top, or images and labels."""
     settings = _with_rows_of_table(settings)
+    images = [] if images is None else image_paths(images)
     if recipe is None:
-        images = [images] if isinstance(images, (str, Path)) else images
-        if images is None or (isinstance(images, Collection) and not images):
+        if not images:
             raise RecipeError("neither a recipe nor an image was given. Give RECIPE.toml, or --image and --labels.")
-        if not isinstance(images, Iterable):
-            raise RecipeError(f"images is {shortened(repr(images))}. Expected a list with one entry for each scene.")
-        found = Recipe.of_files(list(images), labels, settings, sections=sections)
+        found = Recipe.of_files(images, labels, settings, sections=sections)
     else:
         if images or labels:
             given = "a recipe" if isinstance(recipe, Recipe) else f"{recipe} as the recipe"
