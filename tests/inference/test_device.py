@@ -19,6 +19,7 @@ from landscribe.inference.device import (
     copy_to_device,
     copy_to_memory,
     held_dtype,
+    in_eval_mode,
     place_network,
     resolve_device,
     takes_threads,
@@ -70,6 +71,14 @@ def test_a_placed_network_is_in_eval_mode_channels_last_and_trainable():
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     network(torch.zeros(1, 3, 8, 8)).sum().backward()
     assert network.weight.grad is not None
+
+
+def test_of_a_network_in_training_mode_a_copy_is_in_eval_mode():
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout().eval())
+    chosen = in_eval_mode(network)
+    assert [module.training for module in network.modules()] == [True, True, False]
+    assert not any(module.training for module in chosen.modules())
+    assert in_eval_mode(chosen) is chosen
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Rasters of other pixel sizes and CRSs than the model's: refused with both values, or resampled."""
 
+import re
+
 import numpy as np
 import pytest
 import rasterio
@@ -17,7 +19,7 @@ from landscribe.prediction import plan
 from landscribe.prediction.compatibility import conform
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity, predict
-from worlds import write_raster
+from worlds import noise, write_raster
 
 SMALL = {"tile": 32, "margin": 0, "unit": 64}
 
@@ -47,6 +49,36 @@ def test_selected_bands_are_not_reported_as_the_bands_of_the_raster(tmp_path, bl
         ModelError, match=r"of \S*image\.tif 2 bands were chosen \(image, image\), but the model takes 1 \(v\)"
     ):
         conform(model_of(Identity(), 4), raster, PredictSpec(bands=(1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("names", "bands", "said"),
+    [
+        (
+            ("nir", "green", "red"),
+            (1, 2, 3),
+            r"band 1 of \S*image\.tif is nir by its name.* model's red\..*--bands 3,2,1$",
+        ),
+        (("blue", "green", "red"), (3, 1, 2), r"band 2 of \S*image\.tif is green .* model's nir\..*--bands others$"),
+        (("nir", "green", "red"), (3, 2, 1), None),
+        (("Band 1", "Band 2", "Band 3"), (3, 2, 1), None),
+        (("B1", "B2", "red"), (3, 2, 1), None),
+    ],
+)
+def test_chosen_bands_whose_names_contradict_the_model_are_warned_about_once(tmp_path, caplog, names, bands, said):
+    raster = Raster.open([write_raster(tmp_path / "image.tif", noise(3, 8, 9), descriptions=names)])
+    model = Model.wrap(Identity(3), bands=["red", "green", "nir"], classes=["a", "b", "c"])
+    conform(model, raster, PredictSpec(bands=bands))
+    assert len(caplog.messages) == (said is not None)
+    assert said is None or re.search(said, caplog.text.strip())
+
+
+def test_bands_without_names_are_chosen_without_a_word(tmp_path, caplog):
+    raster = write(tmp_path / "image.tif", noise(3, 8, 9).astype(np.uint16))
+    model = Model.wrap(Identity(3), bands=raster.bands, classes=["a", "b", "c"], dtype="uint16")
+    assert raster.bands == ("band1", "band2", "band3")
+    conform(model, raster, PredictSpec(bands=(3, 2, 1)))
+    assert caplog.text == ""
 
 
 def test_a_raster_of_too_few_bands_is_to_be_stacked_and_of_one_of_too_many_bands_are_chosen(tmp_path, blocks):

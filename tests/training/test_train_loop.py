@@ -1,6 +1,9 @@
 """Training: seeded, honest about its best epoch, and able to learn."""
 
 import math
+import os
+import random
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -45,6 +48,28 @@ def test_the_same_seed_gives_the_same_model(tiny_chips, tmp_path):
     other = verbs.train(tiny_chips, out=tmp_path / "three", steps=2, seed=8, **QUICK)
     assert bytes_of[0] == bytes_of[1]
     assert other.sha256 != Model.load(tmp_path / "one").sha256
+
+
+@pytest.mark.parametrize("variables", [{}, {"PL_GLOBAL_SEED": "5", "PL_SEED_WORKERS": "0"}], ids=["unset", "set"])
+@pytest.mark.parametrize("settings", [SMALL, SMALL | EXPLODING], ids=["trained", "failed"])
+def test_a_training_leaves_the_random_states_of_its_caller(tiny_chips, tmp_path, monkeypatch, settings, variables):
+    def draws() -> list[float]:
+        return [float(torch.rand(1)), float(np.random.rand()), random.random()]  # noqa: NPY002 the global states
+
+    names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for seed in (torch.manual_seed, np.random.seed, random.seed):
+        seed(100)
+    expected = draws()
+    for seed in (torch.manual_seed, np.random.seed, random.seed):
+        seed(100)
+    with pytest.raises(NetworkError) if settings.get("learning_rate") else nullcontext():
+        verbs.train(tiny_chips, out=tmp_path / "model", steps=20 if settings.get("learning_rate") else 2, **settings)
+    assert draws() == expected
+    assert {name: os.environ[name] for name in names if name in os.environ} == variables
 
 
 def test_the_weights_of_the_best_epoch_are_kept(tiny_chips, tmp_path):

@@ -1,5 +1,6 @@
 """Keywords: editors and mypy have the settings of the specs."""
 
+import numpy as np
 import pytest
 
 import landscribe as ls
@@ -42,9 +43,10 @@ FILES = {"images": "a.tif", "labels": "b.gpkg"}
         (lambda: ls.check(["a"]), r"the recipe is \['a'\]\. Expected a Recipe or its path"),
         (lambda: ls.check({"scenes": []}), r"the recipe is \{.*\. Expected .*; Recipe.of makes one of a dict"),
         (lambda: ls.check(images=None), "neither a recipe nor an image was given"),
-        (lambda: ls.check(images=3), "images is 3. Expected a list with one entry for each scene"),
-        (lambda: ls.check(images=[3], labels="b.gpkg"), "images has 3. Expected a path for each scene, or a list"),
-        (lambda: ls.check(images=[["a.tif", 3]]), r"images has \['a.tif', 3\]\. Expected a path"),
+        (lambda: ls.check(images=3), r"an image is given as int \(3\)\. Expected a path"),
+        (lambda: ls.check(images=[3], labels="b.gpkg"), r"an image is given as int \(3\)\. Expected a path"),
+        (lambda: ls.chip(images=np.zeros((3, 8, 8)), labels="b.gpkg", out="c"), r"given as ndarray \(array\("),
+        (lambda: ls.check(images=[["a.tif", 3]]), r"an image is given as int \(3\)\. Expected a path"),
         (lambda: ls.check(images=["a.tif"], labels=3), "labels has 3. Expected a path, or None, for each scene"),
         (lambda: ls.check(**FILES, classes=["a"]), "'classes.0' is 'a'; expected a table of settings, such as name"),
         (lambda: ls.run(**FILES, out=None), "an output is None. Expected a path"),

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import torch
 from affine import Affine
 
 import landscribe as ls
@@ -48,13 +50,35 @@ def names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.tif"))
 
 
-@pytest.mark.parametrize("kind", [str, Path, lambda path: [path]])
+@pytest.mark.parametrize("kind", [str, Path, lambda path: [path], lambda path: (each for each in [path])])
 def test_a_single_raster_and_a_single_further_model_need_no_list(kind, tmp_path):
     scene = write_raster(tmp_path / "scene.tif", noise(1, 40, 50) % 4)
     model = ls.Model.wrap(Identity(), bands=["grey"], classes=["a", "b", "c", "d"])
     (written,) = ls.predict(model, kind(scene), ensemble=model, out=tmp_path / "map.tif", tile=32, margin=0)
     truth, _ = ls.Raster.open(scene).read(ls.Window(0, 0, 40, 50))
     np.testing.assert_array_equal(ls.Raster.open(written).read(ls.Window(0, 0, 40, 50))[0], truth)
+
+
+def test_images_that_are_no_paths_are_refused_with_their_type(tmp_path, model):
+    with rasterio.open(write_raster(tmp_path / "scene.tif", noise(1, 40, 50))) as opened:
+        array = opened.read()
+        for images, kind in ((opened, "DatasetReader"), ([[opened]], "DatasetReader"), (array, "ndarray"), (5, "int")):
+            with pytest.raises(RecipeError, match=rf"given as {kind} \(.*Expected a path.*its \.name") as refused:
+                ls.predict(model, images, out=tmp_path / "map.tif")
+            assert "\n" not in str(refused.value)
+
+
+def test_a_network_that_is_being_trained_stays_in_its_modes_and_is_mapped_in_eval_mode(tmp_path):
+    scene = write_raster(tmp_path / "scene.tif", noise(1, 40, 50) % 4)
+    # In training mode, the normalisation would move the pixels' values by their mean, and dropout would remove half.
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(1, eps=0), torch.nn.Dropout(), Identity())
+    network[1].eval()
+    model = ls.Model.wrap(network, bands=["grey"], classes=["a", "b", "c", "d"])
+    (written,) = ls.predict(model, scene, out=tmp_path / "map.tif", **SMALL)
+    assert [network.training, network[0].training, network[1].training] == [True, True, False]
+    assert network[0].num_batches_tracked == 0
+    window = ls.Window(0, 0, 40, 50)
+    np.testing.assert_array_equal(ls.Raster.open(written).read(window)[0], ls.Raster.open(scene).read(window)[0])
 
 
 def test_a_raster_without_a_valid_pixel_is_named_and_the_others_are_mapped(tmp_path, model):

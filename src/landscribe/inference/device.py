@@ -1,5 +1,6 @@
 """Device and precision: where a network runs, in which type it computes, and how pixels get there and back."""
 
+import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -43,6 +44,17 @@ def place_network(network: nn.Module, device: torch.device) -> nn.Module:
     # Weights that are moved in inference mode could not be trained again.
     with torch.inference_mode(mode=False):
         return network.to(device).eval().to(memory_format=torch.channels_last)
+
+
+def in_eval_mode(network: nn.Module) -> nn.Module:
+    """The network if all of it is in eval mode, else a copy: the caller may go on to train it.
+
+    Its modes are not restored afterwards, because another thread may still predict with it.
+    """
+    if not any(module.training for module in network.modules()):
+        return network
+    with torch.inference_mode(mode=False):
+        return copy.deepcopy(network).eval()
 
 
 def _gpu_has_bfloat16(device: torch.device) -> bool:

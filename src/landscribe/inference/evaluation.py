@@ -1,5 +1,7 @@
 """Evaluation: the confusion of a model on chips, without a map."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from landscribe.data.batches.dataset import loader
 from landscribe.data.batches.read_ahead import ReadAhead
 from landscribe.data.chips.chips import Chips
 from landscribe.geo.classes import IGNORE
-from landscribe.inference.device import place_network, resolve_device, to_device
+from landscribe.inference.device import in_eval_mode, place_network, resolve_device, to_device
 from landscribe.model import Model
 
 _BATCH = 4
@@ -40,12 +42,12 @@ def score(model: Model, chips: Chips, title: str) -> Confusion:
     The network computes in 32 bits, as in a map without a backend of 16 bits that was measured to agree.
 
     Args:
-        model: its network is moved to the GPU if there is one, and set to eval mode.
+        model: its network is moved to the GPU if there is one; of one in training mode, a copy predicts.
         chips: each is counted whole, so pixels where chips overlap count more than once.
         title: of the progress bar.
     """
     device = resolve_device()
-    place_network(model.network, device)
+    model = replace(model, network=place_network(in_eval_mode(model.network), device))
     size = len(model.classes)
     counts = torch.zeros(size, size, dtype=torch.int64, device=device)
     batches = ReadAhead(loader(chips, batch=_BATCH, workers=0), pin=device.type == "cuda")

@@ -4,6 +4,7 @@ import copy
 import math
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.inference.backends.choice import build_backend
 from landscribe.inference.backends.torch_backend import Backend
-from landscribe.inference.device import computable_dtype, to_device
+from landscribe.inference.device import computable_dtype, in_eval_mode, to_device
 from landscribe.machine import cores
 from landscribe.maps.layers import HeadLogits, head_logits, head_probabilities
 from landscribe.model import Model
@@ -39,7 +40,8 @@ class Predictor:
         """Predict with one or several models.
 
         Args:
-            models: one, or several with the same bands, dtype, encoding and classes; each applies its own scaling.
+            models: one, or several with the same bands, dtype, encoding and classes; each applies its own scaling. Of
+                a network in training mode, a copy predicts.
             device: where they run.
             tta: test-time augmentation: average over the eight symmetries of the square.
             heads: names of the heads whose logits are asked for; None for each model's main head.
@@ -51,7 +53,7 @@ class Predictor:
             _require_same_interface(models[0], other)
         for head in filter(None, heads):
             _require_head(models, head)
-        self.models = tuple(model.pinned() for model in models)
+        self.models = tuple(replace(model, network=in_eval_mode(model.network)).pinned() for model in models)
         self.device = device
         self.backend = "torch"
         self.tta = tta

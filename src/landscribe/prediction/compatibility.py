@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ from landscribe.prediction.spec import PredictSpec
 
 log = logging.getLogger(__name__)
 
+_UNNAMED = re.compile(r"band\d+")
 _TOLERANCE = 1.25
 _ROUNDING = 0.01
 """Difference of pixel sizes up to which they count as one number, as in resampling."""
@@ -35,13 +37,15 @@ def require_compatible(model: Model, raster: Raster, spec: PredictSpec) -> None:
 def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
     """The raster with the bands, nodata value, pixel size and CRS that the model expects.
 
-    Warns if it lies outside the area of use of the requested CRS.
+    Warns if chosen bands are others than the model's by their names, or if the raster lies outside the area of use of
+    the requested CRS.
 
     Raises:
         ModelError: its bands, dtype or pixel size differ from those of the training.
         GridError: the CRS is unknown, or the raster cannot be brought into it.
     """
     own, raster = raster, _with_bands(model, raster, spec)
+    _warn_other_names(model, own, spec)
     if own.encoding and own.encoding[0] != raster.encoding_by_band[0]:
         log.info("%s has %s: its numbers become %s", own.paths[0], own.encoding[0], raster.encoding_by_band[0])
     grid = _target_grid(model, raster, spec)
@@ -79,6 +83,21 @@ def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
             f"scaling of the training imagery ({command_to_dtype(model.dtype)})."
         )
     return raster
+
+
+def _warn_other_names(model: Model, raster: Raster, spec: PredictSpec) -> None:
+    """Warn if a chosen band has, by its name, another position in the model's order."""
+    for number, expected in zip(spec.bands or (), model.bands, strict=False):
+        name = raster.bands[number - 1]
+        # Names of files without any say nothing of what the bands are.
+        if name != expected and name in model.bands and not _UNNAMED.fullmatch(name):
+            same = set(model.bands) <= set(raster.bands)
+            numbers = ",".join(str(raster.bands.index(band) + 1) for band in model.bands) if same else "others"
+            log.warning(
+                "band %d of %s is %s by its name, but was chosen as the model's %s. If the names are right, pass "
+                "--bands %s", number, raster.paths[0], name, expected, numbers,
+            )  # fmt: skip
+            return
 
 
 def _with_encoding(model: Model, raster: Raster) -> Raster:

@@ -130,7 +130,7 @@ class Planner:
         """Prepare the networks for the maps of some rasters.
 
         Args:
-            model: its network is moved to the device and set to eval mode.
+            model: its network is moved to the device; of one in training mode, a copy.
             spec: tiles, margin, units, bands, device.
             out: the files of any of the maps, whose layers are those of all.
             ensemble: further models with the same bands and classes, whose probabilities are averaged with the first's.

@@ -3,7 +3,10 @@
 import copy
 import logging
 import math
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -82,6 +85,23 @@ class _Job:
     group: Processes
 
 
+@contextmanager
+def _own_seeds() -> Iterator[None]:
+    """Keep the seeds of a training from the caller: random states and variables are as before, also after an error."""
+    variables = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
+    isolation = isolate_rng()
+    isolation.__enter__()
+    try:
+        yield
+    finally:
+        # With an error passed in, Lightning would restore nothing.
+        isolation.__exit__(None, None, None)
+        for name, value in variables.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
+@_own_seeds()
 def train(
     chips: Chips,
     out: Path,
@@ -95,7 +115,7 @@ def train(
     """Train on the chips of split "train", choose the best epoch by those of split "val", and save the model.
 
     A checkpoint of the last epoch lies in a folder beside `out` until the model is saved. After a kill, the same call
-    resumes from it, and gives the same model.
+    resumes from it, and gives the same model. The random states of the caller stay as they are.
 
     Args:
         chips: the chips of all splits.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from landscribe.errors import OutputError, RecipeError, listed
 from landscribe.outputs import claim, output_path, require_replaceable
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import PathLike, map_files, open_models
+from landscribe.verbs.sources import PathLike, image_paths, map_files, open_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ def predict(
         The maps, in the rasters' order; of several rasters, those outside of `area` have none.
 
     Raises:
-        RecipeError: an unknown setting, or one out of range.
+        RecipeError: an unknown setting, one out of range, or images that are no paths.
         ModelError: a model folder that cannot be used, or a raster that does not fit its model.
         RasterError: a raster that cannot be read.
         OutputError: a map of other settings exists, or a file cannot be written.
@@ -82,6 +82,8 @@ def predict(
     >>> pixels.shape, pixels.dtype  # class values, on the grid of the scene
     ((1, 256, 192), dtype('uint8'))
     """
+    images = image_paths(images)
+
     from landscribe.geo.spec import ImagerySpec
     from landscribe.prediction.spec import PredictSpec
 

@@ -43,8 +43,9 @@ def train(
         seed: random seed of weights, order and augmentation.
         overwrite: replace existing output.
         settings: fields of TrainSpec, and `augment`: a preset's name, a table of AugmentSpec, or a pipeline such as a
-            Compose of Albumentations, which is called with image (height, width, bands) and masks. Mask pixels that it
-            fills with 0 are ignored.
+            Compose of Albumentations, which is called with image (height, width, bands) and masks. It returns both, in
+            one size for all chips, the image with its bands and dtype (no Normalize or ToFloat: Landscribe scales the
+            pixels). Mask pixels that it fills with 0 are ignored.
 
     Returns:
         The saved model, of the best epoch on the chips of split val, or the last one if the settings choose it.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,11 @@ def recipe_of(
 ) -> Recipe:
     """The recipe of a call, with one entry per scene: a recipe with settings on top, or images and labels."""
     settings = _with_rows_of_table(settings)
+    images = [] if images is None else image_paths(images)
     if recipe is None:
-        images = [images] if isinstance(images, (str, Path)) else images
-        if images is None or (isinstance(images, Collection) and not images):
+        if not images:
             raise RecipeError("neither a recipe nor an image was given. Give RECIPE.toml, or --image and --labels.")
-        if not isinstance(images, Iterable):
-            raise RecipeError(f"images is {shortened(repr(images))}. Expected a list with one entry for each scene.")
-        found = Recipe.of_files(list(images), labels, settings, sections=sections)
+        found = Recipe.of_files(images, labels, settings, sections=sections)
     else:
         if images or labels:
             given = "a recipe" if isinstance(recipe, Recipe) else f"{recipe} as the recipe"
@@ -75,6 +74,28 @@ def _require_source(given: Any, noun: type, name: str, expected: str) -> None:
     """Raise RecipeError for an argument of a verb that is neither the noun nor a path."""
     if not isinstance(given, (noun, str, Path)):
         raise RecipeError(f"{name} is {shortened(repr(given))}. Expected {expected}.")
+
+
+def image_paths(images: Any) -> list[Any]:
+    """The images of a call as a list; raises RecipeError unless they are a path, paths, or lists of paths."""
+    found = _items(images)
+    for image in found:
+        for file in _items(image):
+            if not _is_path(file):
+                odd = next(each for each in (images, image, file) if not isinstance(each, (list, tuple)))
+                raise RecipeError(
+                    f"an image is given as {type(odd).__name__} ({shortened(repr(odd))}). Expected a path, or a list "
+                    "of paths. Of an open file, give its .name; write an array to a file first, with its CRS."
+                )
+    return found
+
+
+def _items(given: Any) -> list[Any]:
+    return [given] if _is_path(given) or not isinstance(given, Iterable) else list(given)
+
+
+def _is_path(given: Any) -> bool:
+    return isinstance(given, (str, os.PathLike))
 
 
 def augmentation_of(augment: Any) -> AugmentSpec:

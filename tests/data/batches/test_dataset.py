@@ -148,7 +148,52 @@ def test_pixels_filled_by_a_transform_are_ignored_although_0_is_a_class(chips):
         assert torch.equal(changed["label"][:, 2:], plain["label"][:, :-2])
 
 
-@pytest.mark.parametrize("masks", [lambda mask: mask[None], lambda mask: mask + 9], ids=["shape", "values"])
+def test_any_number_but_0_is_valid_in_the_mask_that_a_transform_returns(chips):
+    def raised(*, image, masks):
+        return {"image": image, "masks": [masks[0], masks[1] * 255]}
+
+    for index in range(len(chips)):
+        plain, changed = ChipDataset(chips)[index], ChipDataset(chips, raised)[index]
+        assert all(torch.equal(plain[name], changed[name]) for name in plain)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: image / 2, "an image of float64. Expected uint16, .*Remove Normalize or ToFloat"),
+        (lambda image: image.astype("float32"), "an image of float32. Expected uint16"),
+        (lambda image: image.astype("int32"), "an image of int32. Expected uint16"),
+        (lambda image: image[..., :2], "returned 2 bands. Expected 3, .*Add an index to the image files"),
+        (lambda image: np.concatenate([image, image[..., :1]], axis=2), "returned 4 bands. Expected 3"),
+    ],
+)
+def test_a_transform_that_returns_another_dtype_or_number_of_bands_is_refused(chips, change, words):
+    def changed(*, image, masks):
+        return {"image": change(image), "masks": masks}
+
+    with pytest.raises(ChipError, match=words) as refused:
+        ChipDataset(chips, changed)[4]
+    assert "\n" not in str(refused.value)
+
+
+def test_a_transform_crops_all_chips_to_one_size_or_is_refused(chips):
+    sizes = iter([6, 6, 6, 5])
+
+    def cropped(*, image, masks):
+        size = next(sizes)
+        return {"image": image[:size, :size], "masks": [mask[:size, :size] for mask in masks]}
+
+    samples = ChipDataset(chips, cropped)
+    assert [samples[index]["image"].shape for index in range(3)] == 3 * [(3, 6, 6)]
+    with pytest.raises(ChipError, match="returned 5 x 5 pixels for a chip, and 6 x 6 for another"):
+        samples[3]
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [lambda mask: mask[None], lambda mask: mask + 9, lambda mask: mask.astype(int) - 3, lambda mask: mask + 0.5],
+    ids=["shape", "values", "negative", "fractions"],
+)
 def test_a_transform_that_returns_unusable_masks_is_refused(chips, masks):
     def unusable(*, image, masks: list, change=masks):
         return {"image": image, "masks": [change(mask) for mask in masks]}

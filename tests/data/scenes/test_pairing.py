@@ -167,8 +167,11 @@ def test_bands_have_the_names_of_the_scene_spec(tmp_path):
     labels = str(write_raster(tmp_path / "labels.tif", values()))
     (scene,), _ = open_scenes([SceneSpec(image=(image,), labels=labels, bands=("nir", "red", "green"))])
     assert scene.image.bands == ("nir", "red", "green")
-    for names in (("nir", "red"), ("red", "red", "red")):
-        with pytest.raises(RasterError, match="has 3 bands, but their names are"):
+    for names, words in (
+        (("nir", "red"), r"has 3 bands, but 2 names of bands are given \(nir, red\)\. .*gdal_translate -b 1 -b 2"),
+        (("red", "nir", "red"), r"names red, nir, red of the bands of \S*a\.tif have red more than once\. Expected a"),
+    ):
+        with pytest.raises(RasterError, match=words):
             open_scenes([SceneSpec(image=(image,), labels=labels, bands=names)])
 
 

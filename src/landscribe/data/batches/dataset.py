@@ -15,8 +15,9 @@ from landscribe.data.batches.windows import WindowIndex
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.window_reader import WindowReader
 from landscribe.data.scenes.scene import Sample
-from landscribe.errors import ChipError
+from landscribe.errors import ChipError, counted
 from landscribe.geo.classes import IGNORE
+from landscribe.geo.grid import size_label
 from landscribe.geo.rasters.raster import Pixels, Valid
 
 Batch = dict[str, Tensor]
@@ -33,11 +34,12 @@ class ChipTransform(Protocol):
         """Transform an image and its masks.
 
         Args:
-            image: (H, W, C).
-            masks: (H, W) each, of uint8; a third one is that of object numbers, in uint16.
+            image: (H, W, C) as stored.
+            masks: (H, W) each, of uint8: labels and valid pixels; a third one is that of object numbers, in uint16.
 
         Returns:
-            A mapping with the keys image and masks.
+            A mapping with the keys image and masks: an image of the same dtype and number of bands, of one height and
+            width for all chips, and masks of this size.
         """
 
 
@@ -52,6 +54,8 @@ class ChipDataset(Dataset[Batch]):
         self.chips = chips
         self.transform = transform
         self.kept_bytes = kept_bytes
+        self._changed_size: tuple[int, int] | None = None
+        """(H, W) of the first chip after the transform."""
 
     def __len__(self) -> int:
         return len(self.chips)
@@ -79,6 +83,13 @@ class ChipDataset(Dataset[Batch]):
         if self.transform is not None:
             changed = _transformed(self.transform, pixels, valid, indices, objects, classes=len(classes))
             pixels, valid, indices, objects = changed
+            self._changed_size = self._changed_size or indices.shape
+            if indices.shape != self._changed_size:
+                raise ChipError(
+                    f"the augmentation returned {size_label(indices.shape)} pixels for a chip, and "
+                    f"{size_label(self._changed_size)} for another. Expected one size for all chips of a training. End "
+                    "with a crop or a resize to a fixed size."
+                )
         batch = {
             "image": torch.from_numpy(pixels),
             "valid": torch.from_numpy(valid),
@@ -122,15 +133,40 @@ def _transformed(
             'called with image (height, width, bands) and masks, and returns a dict with "image" and "masks", like a '
             "Compose of Albumentations. Wrap other transforms in such a function."
         ) from error
-    if image.ndim != 3 or labels.shape != image.shape[:2] or valid_mask.shape != labels.shape or labels.max() > classes:
-        raise ChipError(
-            f"the augmentation returned an image of shape {image.shape} and a mask of shape {labels.shape} with values "
-            f"up to {labels.max()}. Expected (height, width, bands), (height, width) and at most {classes}. Remove "
-            "conversions to tensors, and use nearest interpolation for masks."
-        )
-    usable = valid_mask == 1
+    _require_usable(image, labels, valid_mask, objects, like=stored, classes=classes)
+    usable = valid_mask != 0
     labels = np.where(usable & (labels != _UNLABELLED), labels - 1, IGNORE).astype(np.uint8)
     return np.ascontiguousarray(image.transpose(2, 0, 1)) * usable, usable, labels, objects
+
+
+def _require_usable(
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    valid: NDArray[Any],
+    objects: NDArray[Any] | None,
+    *,
+    like: NDArray[Any],
+    classes: int,
+) -> None:
+    """Raise ChipError unless a transform returned an image like the given one (H, W, C), and masks that fit."""
+    shapes = {mask.shape for mask in (labels, valid, objects) if mask is not None}
+    if image.ndim != 3 or shapes != {image.shape[:2]} or not np.isin(labels, range(classes + 1)).all():
+        raise ChipError(
+            f"the augmentation returned an image of shape {image.shape} and masks of shape "
+            f"{' and '.join(map(str, sorted(shapes)))} with labels of {labels.min()} to {labels.max()}. Expected "
+            f"(height, width, bands), (height, width) and whole numbers of 0 to {classes}. Remove conversions to "
+            "tensors, and use nearest interpolation for masks."
+        )
+    if image.shape[2] != like.shape[2]:
+        raise ChipError(
+            f"the augmentation returned {counted(image.shape[2], 'band')}. Expected {like.shape[2]}, as the chips "
+            "have. Add an index to the image files, because the map needs it too."
+        )
+    if image.dtype != like.dtype:
+        raise ChipError(
+            f"the augmentation returned an image of {image.dtype}. Expected {like.dtype}, as the chips have: "
+            "Landscribe scales the pixels. Remove Normalize or ToFloat, or convert the image back to its dtype."
+        )
 
 
 def loader(

@@ -223,9 +223,15 @@ class Raster:
         Raises:
             RasterError: the names are not as many as the bands, or one occurs twice.
         """
-        if len(set(bands)) != len(self.bands) or len(bands) != len(self.bands):
+        if len(bands) != len(self.bands):
             raise RasterError(
-                f"{self.paths[0]} has {counted(len(self.bands), 'band')}, but their names are {', '.join(bands)}. "
+                f"{self.paths[0]} has {counted(len(self.bands), 'band')}, but {counted(len(bands), 'name')} of bands "
+                f"are given ({', '.join(bands)}). Expected a name for each band. To use some of the bands, write them "
+                "to another file first (gdal_translate -b 1 -b 2)."
+            )
+        if same := [band for band in dict.fromkeys(bands) if bands.count(band) > 1]:
+            raise RasterError(
+                f"the names {', '.join(bands)} of the bands of {self.paths[0]} have {', '.join(same)} more than once. "
                 "Expected a different name for each band."
             )
         return replace(self, bands=tuple(bands))
