@@ -219,7 +219,9 @@ def test_folders_of_kml_are_layers(tmp_path):
 def test_points_of_csv_files_are_read_with_the_crs_that_is_given(tmp_path, header, row):
     path = tmp_path / "points.csv"
     path.write_text(f"{header}\n{row}\n", encoding="utf-8")
-    with pytest.raises(LabelError, match=r"points\.csv has no CRS. Pass .*--label-crs, often the CRS of the image\.$"):
+    with pytest.raises(
+        LabelError, match=r"points\.csv has no CRS. Pass .*often that of the image \(--label-crs EPSG:CODE\)\.$"
+    ):
         labels(path, geometry_types=POINTS)
     points = Features.read(path, field="kind", crs="EPSG:32632", geometry_types=POINTS)
     assert (points.labels, points.crs) == (("house",), UTM)
@@ -230,7 +232,7 @@ def test_points_of_csv_files_are_read_with_the_crs_that_is_given(tmp_path, heade
     ("move", "words"),
     [
         ((-500_000, -5_000_000), r"--label-crs EPSG:4326; or .*-a_srs EPSG:4326 "),
-        ((-500_000, -4_999_900), r"--label-crs, often the CRS of the image; or .*-a_srs EPSG:CODE "),
+        ((-500_000, -4_999_900), r"often that of the image \(--label-crs EPSG:CODE\); or .*-a_srs EPSG:CODE "),
     ],
     ids=["degrees", "a latitude of 99"],
 )

@@ -172,7 +172,9 @@ def _with_crs(table: gpd.GeoDataFrame, path: str, crs: str | None) -> gpd.GeoDat
     if crs is None:
         is_table = Path(path).suffix.lower() in _TABLES
         may_be_degrees = bool((np.abs(table.total_bounds) <= (180, 90, 180, 90)).all())
-        example = "for example --label-crs EPSG:4326" if may_be_degrees else "--label-crs, often the CRS of the image"
+        example = (
+            "for example --label-crs EPSG:4326" if may_be_degrees else "often that of the image (--label-crs EPSG:CODE)"
+        )
         code = "EPSG:4326" if may_be_degrees else "EPSG:CODE"
         assign = "" if is_table else f'; or assign it: "ogr2ogr -a_srs {code} out.gpkg {path}"'
         raise LabelError(f"{path} has no CRS. Pass the one of its coordinates, {example}{assign}.")
