@@ -5,11 +5,12 @@ import json
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from landscribe import locks
 from landscribe.errors import OutputError
 from landscribe.outputs import (
     atomic_file,
+    atomic_files,
     atomic_folder,
     claim,
     remove_stale,
@@ -466,3 +468,110 @@ def test_json_files_hold_null_for_a_number_that_json_lacks(tmp_path, value):
     text = (tmp_path / "measures.json").read_text()
     read = json.loads(text, parse_constant=refuse)
     assert read == {"f1": {"water": None, "field": 0.1}, "interval": [0.25, None]}
+
+
+# Databases -------------------------------------------------------------------------------------------------------
+
+
+def database(path: Path, value: str) -> None:
+    """A GeoPackage in the eyes of SQLite, with one value."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE layer (value TEXT)")
+        connection.execute("INSERT INTO layer VALUES (?)", [value])
+
+
+def values(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return [value for (value,) in connection.execute("SELECT value FROM layer")]
+
+
+def edit_and_die(path: Path, journal: str) -> None:
+    """Change a GeoPackage as a program that is killed: its log stays beside the file."""
+    edit = f"""
+import os, sqlite3
+connection = sqlite3.connect({str(path)!r}, isolation_level=None)
+connection.execute("PRAGMA journal_mode = {journal}")
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN")
+connection.executemany("INSERT INTO layer VALUES (?)", [("edit" * 500,)] * 100)
+if {journal!r} == "WAL":
+    connection.execute("COMMIT")
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", edit], check=True)
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_files])
+@pytest.mark.parametrize(("journal", "log"), [("WAL", "-wal"), ("DELETE", "-journal")])
+@pytest.mark.parametrize("old", ["there", "damaged", "removed"])
+def test_the_log_of_an_old_geopackage_does_not_change_the_new_one(tmp_path, write, journal, log, old):
+    path = tmp_path / "fields.gpkg"
+    database(path, "old")
+    edit_and_die(path, journal)
+    assert (tmp_path / f"fields.gpkg{log}").stat().st_size > 0
+    if old == "damaged":
+        path.write_bytes(b"no database" * 1000)
+    elif old == "removed":
+        path.unlink()
+    with write(path) as temporary:
+        database(temporary, "new")
+    assert files_in(tmp_path) == ["fields.gpkg"]
+    assert values(path) == ["new"]
+
+
+def test_an_old_geopackage_is_whole_without_its_log_before_it_is_replaced(tmp_path, monkeypatch):
+    """A process that is killed between the two steps leaves the old file with all of its edits."""
+    path = tmp_path / "fields.gpkg"
+    database(path, "old")
+    edit_and_die(path, "WAL")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(MishapError))
+    with pytest.raises(MishapError), atomic_file(path) as temporary:
+        database(temporary, "new")
+    assert files_in(tmp_path) == ["fields.gpkg"]
+    assert values(path) == ["old", *["edit" * 500] * 100]
+
+
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+def test_a_geopackage_that_another_program_edits_is_refused_before_the_work(tmp_path, journal):
+    path = tmp_path / "fields.gpkg"
+    database(path, "old")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(f"PRAGMA journal_mode = {journal}")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO layer VALUES ('edit')")
+        with pytest.raises(OutputError, match="is being changed by another program"):
+            require_absent(path, overwrite=True)
+        with pytest.raises(OutputError, match="is being changed by another program"), atomic_file(path) as temporary:
+            database(temporary, "new")
+        other.execute("COMMIT")
+    assert values(path) == ["old", "edit"]
+
+
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+def test_a_geopackage_that_another_program_reads_is_replaced(tmp_path, journal):
+    path = tmp_path / "fields.gpkg"
+    database(path, "old")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(f"PRAGMA journal_mode = {journal}")
+        other.execute("INSERT INTO layer VALUES ('edit')")
+        reading = other.execute("SELECT value FROM layer")
+        assert reading.fetchone() == ("old",)
+        require_absent(path, overwrite=True)
+        with atomic_file(path) as temporary:
+            database(temporary, "new")
+        assert values(path) == ["new"]
+        reading.close()
+    assert values(path) == ["new"]
+    assert files_in(tmp_path) == ["fields.gpkg"]
+
+
+def test_an_old_file_that_is_no_database_is_left_until_it_is_replaced(tmp_path):
+    path = tmp_path / "fields.gpkg"
+    path.write_text("no database", encoding="utf-8")
+    require_absent(path, overwrite=True)
+    assert path.read_text(encoding="utf-8") == "no database"

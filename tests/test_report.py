@@ -367,6 +367,15 @@ def test_groups_and_an_independent_reference_have_their_intervals(world, tmp_pat
     assert "&nbsp;(0.311 to 0.722), mean F1" in text
 
 
+def test_a_reference_with_labels_of_the_training_is_not_called_independent(world, tmp_path):
+    independent = write_page(replace(world, reference=world.assessment | {"split": None}), tmp_path)
+    assert "<p>An independent reference: " in independent
+    reference = world.assessment | {"split": None, "caveat": "The network was trained on labels of this file."}
+    text = write_page(replace(world, reference=reference), tmp_path)
+    assert re.search(r"<p>Reference: [^<]* The network was trained on labels of this file\.</p>", text)
+    assert "An independent reference" not in text
+
+
 def test_the_report_says_why_there_are_no_intervals(world, tmp_path):
     reason = "no intervals: 8 blocks. Compare a larger area, or choose a smaller --block-size"
     assessment = world.assessment | {"intervals": {"reason": reason, "confidence": 0.95}}

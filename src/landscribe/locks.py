@@ -1,8 +1,14 @@
-"""Locks of the system on open files, shared or exclusive. They end with the process; nothing waits for one."""
+"""Locks of the system on open files, shared or exclusive, and those of SQLite; nothing waits for one.
+
+A lock of the system ends with the process.
+"""
 
 import os
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
+
+from landscribe.errors import OutputError
 
 try:
     import fcntl
@@ -12,6 +18,8 @@ except ImportError:  # Windows
 # Locks of Windows are exclusive, and keep others from reading what is locked. So they lie far behind the text of the
 # file: a shared lock is any one of these bytes, an exclusive one is all of them.
 _BYTES = range(2**30, 2**30 + 256)
+_LOGS = ("-wal", "-shm", "-journal")
+"""Added to the name of a SQLite file in those of its log: changes that are not in the file yet, or to be undone."""
 
 
 def lock(file: int, *, shared: bool) -> None:
@@ -61,3 +69,38 @@ def close_locked(file: int, path: Path) -> None:
     if fcntl is None:
         with suppress(OSError):  # Windows removes no file that a process has open
             path.unlink()
+
+
+def require_unlocked(path: Path) -> None:
+    """Raise OutputError if another program is changing a GeoPackage. The changes of its log move into the file.
+
+    A killed program leaves the log; when its changes are in the file, the file is whole without it. Other files, and
+    those that SQLite cannot read or change, are left as they are.
+    """
+    if path.suffix.lower() != ".gpkg" or not path.is_file():
+        return
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)) as database:
+            # An exclusive lock would refuse programs that only read.
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            raise OutputError(
+                f"{path} is being changed by another program, such as QGIS. Nothing was changed. Save the edits and "
+                "close it there, or choose another path."
+            ) from None
+
+
+def remove_log(path: Path) -> None:
+    """Remove the log of a GeoPackage that is about to be replaced: SQLite would replay it into the new file.
+
+    Raises:
+        OutputError: as `require_unlocked`.
+    """
+    require_unlocked(path)
+    if path.suffix.lower() == ".gpkg":
+        for suffix in _LOGS:
+            path.with_name(path.name + suffix).unlink(missing_ok=True)

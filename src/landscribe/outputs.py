@@ -166,6 +166,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _flush_to_disk(temporary)
+            locks.remove_log(path)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -223,6 +224,7 @@ def atomic_files(path: Path) -> Iterator[Path]:
             yield folder / path.name
             for file in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
                 _flush_to_disk(file)
+                locks.remove_log(path)
                 file.replace(path.with_name(file.name))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -288,10 +290,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def require_absent(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError if `path` is a file or a folder that is not empty, unless `overwrite`."""
+    """Raise OutputError if `path` is a file or a folder that is not empty, unless `overwrite` and nothing edits it."""
     is_empty_folder = path.is_dir() and not any(path.iterdir())
     if path.exists() and not is_empty_folder and not overwrite:
         raise OutputError(f"{path} exists already. Nothing was changed. Choose another path, or pass --overwrite.")
+    locks.require_unlocked(path)
 
 
 def output_path(path: str | Path) -> Path:

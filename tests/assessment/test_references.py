@@ -1,5 +1,6 @@
 """References: points and polygons as people write them, and what is left out of a comparison."""
 
+import json
 import logging
 
 import geopandas as gpd
@@ -361,3 +362,33 @@ def test_settings_that_mean_nothing_with_a_reference_are_refused(tmp_path):
     for name, value in {"seed": 3, "confidence": 0.9, "block_size": 10}.items():
         with pytest.raises(RecipeError, match=rf"--{name.replace('_', '-')} needs polygons, .* holds points"):
             verbs.assess(mapped, reference=crew, label_field="kind", **{name: value})
+
+
+def test_labels_of_train_chips_are_no_independent_reference(tmp_path):
+    """North is trained on, south held out; the map's tag holds the hash of the chips in its run folder."""
+    (tmp_path / "labels").mkdir()
+    for name in ("north", "south"):
+        write_raster(tmp_path / f"{name}.tif", TRUTH)
+        write_raster(tmp_path / "labels" / f"{name}.tif", TRUTH)
+    copied = write_raster(tmp_path / "copied.tif", TRUTH)
+    scene = '[[scenes]]\nimage = "{0}/{1}.tif"\nlabels = "{0}/labels/{1}.tif"\nsplit = "{2}"\n'
+    scenes = scene.format(tmp_path, "north", "train") + scene.format(tmp_path, "south", "test")
+    (tmp_path / "recipe.toml").write_text(scenes, encoding="utf-8")
+    chips = verbs.chip(tmp_path / "recipe.toml", out=tmp_path / "run" / "chips", size=20)
+    (tmp_path / "run" / "maps").mkdir()
+    mapped = write_raster(tmp_path / "run" / "maps" / "north.tif", TRUTH)
+
+    def caveat(reference):
+        return verbs.assess(mapped, reference=reference).as_dict().get("caveat", "")
+
+    north, south = (tmp_path / "labels" / f"{name}.tif" for name in ("north", "south"))
+    assert caveat(north) == ""  # not a map of Landscribe
+    with rasterio.open(mapped, "r+") as target:
+        target.update_tags(**{TRAINED_TAG: json.dumps({chips.sha256: ["train"]})})
+    said = "The network was trained on labels of this file: where they were in train chips, this is training accuracy."
+    assert caveat(north).startswith(said)
+    assert caveat(north.parent).startswith(said)
+    assert caveat(south) == caveat(copied) == ""
+    with rasterio.open(mapped, "r+") as target:
+        target.update_tags(**{TRAINED_TAG: json.dumps({"0" * 64: ["train"]})})
+    assert caveat(north) == ""

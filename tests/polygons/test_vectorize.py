@@ -489,3 +489,15 @@ def test_an_existing_file_is_kept_unless_it_is_to_be_replaced(mapped, tmp_path):
     assert out.read_text() == "mine"
     ls.vectorize(mapped, out=out, overwrite=True)
     assert len(read(out)) == 3
+
+
+@pytest.mark.parametrize("of_table", [True, False])
+def test_a_mask_of_nodata_only_is_refused_and_replaces_nothing(tmp_path, of_table):
+    path = worlds.write_raster(tmp_path / "empty.tif", np.zeros((8, 8), np.uint8), nodata=0)
+    table = tmp_path / "classes.csv"
+    table.write_text("value,name\n1,field\n", encoding="utf-8")
+    out = tmp_path / "fields.gpkg"
+    out.write_bytes(b"good")
+    with pytest.raises(RasterError, match=r"empty\.tif: no valid pixel, all are nodata"):
+        ls.vectorize(path, out=out, overwrite=True, class_table=table if of_table else None)
+    assert out.read_bytes() == b"good"

@@ -24,7 +24,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import caveat_of_split, match_maps
+from landscribe.maps.class_map import CAVEAT_OF_LABELS, caveat_of_split, match_maps
 from landscribe.outputs import write_json
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class Assessment:
     """Splits of the compared chips' folder that models of the maps were trained on, as the maps say it."""
     scenes: int | None = None
     """Scenes of the compared chips; None for another reference."""
+    is_of_training: bool = False
+    """True if models of the maps were trained on labels of the reference, a file, as the chips of their run say it."""
 
     @property
     def intervals(self) -> dict[str, tuple[Any, Any]]:
@@ -116,6 +118,8 @@ class Assessment:
         if self.split is not None:
             caveat = caveat_of_split(self.split, self.trained_splits)
             counted_on |= {"trained_splits": list(self.trained_splits), "caveat": caveat, "scenes": self.scenes}
+        elif self.is_of_training:
+            counted_on["caveat"] = CAVEAT_OF_LABELS
         groups = {name: self._group_summary(name) for name in self.groups}
         intervals = None if self.bootstrap is None else self.bootstrap.as_dict(self.classes)
         return (

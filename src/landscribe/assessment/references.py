@@ -33,7 +33,7 @@ from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
-from landscribe.maps.class_map import ClassMap, read_tags, scene_in_name, trained_splits_in
+from landscribe.maps.class_map import ClassMap, is_trained_on, read_tags, scene_in_name, trained_splits_in
 from landscribe.maps.class_tables import (
     as_in_features,
     as_in_raster,
@@ -89,12 +89,12 @@ def assess_maps(
     counting = _counting(spec, paths)
     _refuse_twice(paths)
     maps = [ClassMap.open(path).raster for path in paths]
-    of_split, of_chips = None, {}
+    of_split, facts = None, dict[str, Any]()
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips, of_split = Chips.of(reference), split or "test"
         refuse_for_chips(spec, chips.folder.name)
         compared = _chips_of(chips, of_split)
-        of_chips = _facts_of_chips(paths, compared, of_split)
+        facts = _facts_of_chips(paths, compared, of_split)
         maps = [with_class(mapped, chips.classes, nodata_as) for mapped in maps]
         name, counts = chips.folder.name, assess_chips(maps, compared, counting)
     elif split is not None:
@@ -106,6 +106,8 @@ def assess_maps(
         name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels, nodata_as, counting)
     else:
         name, counts = Path(reference).name, _assess_file(maps, str(reference), labels, nodata_as, counting)
+    if not isinstance(reference, Chips) and of_split is None:
+        facts = {"is_of_training": any(is_trained_on(path, Path(reference)) for path in paths)}
     if counts.blocks is None:
         refuse_for_points(spec, seed, name)
     if counting.regions is not None and not counts.groups:
@@ -120,7 +122,7 @@ def assess_maps(
     )
     of_groups = {group: own for group, own in zip(by_group, group_intervals, strict=True) if own is not None}
     return _warned(Assessment(counts.confusion, names, name, of_split, by_group, intervals, counts.edges,
-                              counts.calibration, of_groups, **of_chips))  # fmt: skip
+                              counts.calibration, of_groups, **facts))  # fmt: skip
 
 
 def _require_fields_of_reference(spec: AccuracySpec, reference: Chips | str | Path, labels: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from rasterio.crs import CRS
 
 from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.classes import Label
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, horizontal, size_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, horizontal
 from landscribe.geo.vectors.columns import column, labels_of, priorities_of
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
 from landscribe.geo.vectors.reprojection import at_longitudes_of, box_around, reproject
@@ -187,11 +187,10 @@ class Features:
                 f"the domain of {crs_label(grid.crs)}. Check that the files belong together, and the CRS of each."
             )
         if not intersects(self, grid):
-            extent = bounding_window(self, grid)
             raise OutsideError(
-                f"no polygon of {self.name} lies on {raster_name}: they cover rows {extent.row} to {extent.row_stop}, "
-                f"cols {extent.col} to {extent.col_stop} of a raster of {size_label(grid.shape)} pixels. "
-                "Check that the files belong together, and the CRS of each."
+                f"no polygon of {self.name} lies on {raster_name}: they cover {extent_label(self.geometries)}, the "
+                f"raster covers {extent_label(shapely.box(*grid.bounds))}, both in {crs_label(grid.crs)}. Check that "
+                "the files belong together, and the CRS of each."
             )
         return self
 
@@ -249,6 +248,16 @@ def report_dropped(table: gpd.GeoDataFrame, kept: gpd.GeoDataFrame, field: str |
 def intersects(features: Features, grid: Grid) -> bool:
     """True if the bounding box of any feature intersects the grid."""
     return bool(features.intersecting(grid).size)
+
+
+def extent_label(geometries: shapely.Geometry | NDArray[np.object_]) -> str:
+    """The ranges of the coordinates of geometries, for messages.
+
+    >>> extent_label(shapely.box(500000, 4999990.5, 500010, 5000000))
+    'x 500000 to 500010 and y 4999990.5 to 5000000'
+    """
+    left, bottom, right, top = shapely.total_bounds(geometries)
+    return f"x {left:.8g} to {right:.8g} and y {bottom:.8g} to {top:.8g}"
 
 
 def bounding_window(features: Features, grid: Grid) -> Window:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import ClassError, RasterError, counted, first_line, listed
+from landscribe.data.chips.chips import Chips
+from landscribe.errors import ClassError, LandscribeError, RasterError, counted, first_line, listed
 from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, values_that_occur
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
@@ -31,6 +32,8 @@ RUN_TAG = "LANDSCRIBE_RUN"
 FINGERPRINT_TAG = "LANDSCRIBE_PLAN"
 TRAINED_TAG = "LANDSCRIBE_TRAINED_SPLITS"
 _OF_TRAINING = "this is training accuracy. Expect lower accuracy in new areas."
+CAVEAT_OF_LABELS = f"The network was trained on labels of this file: where they were in train chips, {_OF_TRAINING}"
+"""Why measures against a file that models of the map were trained on are too high for new areas."""
 
 
 def model_tags(models: "Iterable[Model]") -> dict[str, str]:
@@ -188,6 +191,30 @@ def caveat_of_split(split: str | None, trained: "Collection[str]") -> str:
             "expect lower accuracy in new areas."
         )
     return ""
+
+
+def is_trained_on(path: Path, reference: Path) -> bool:
+    """True if models of a map were trained on labels of a file, or on its file of a folder.
+
+    The chips of the map's run folder say it, if their hash is that of the map's tag. Other maps do not say it.
+
+    Args:
+        path: of the map.
+        reference: the file, or a folder with a file for each map.
+    """
+    tags = read_tags(path)
+    for folder in path.absolute().parents[:3]:  # of map.tif, maps/NAME.tif or assessed/maps/NAME.tif
+        try:
+            chips = Chips.open(folder / "chips")
+        except (LandscribeError, OSError):
+            continue
+        trained = set(chips.scene_names[np.isin(chips.splits, trained_splits_in(tags, chips.sha256))].tolist())
+        scenes = zip(chips.metadata.scene_names, chips.metadata.sources, strict=True)
+        labels = {Path(source.labels).resolve() for name, source in scenes if source.labels and name in trained}
+        own = {file for file in labels if scene_in_name(path.stem, [file.stem]) is not None}
+        if reference.resolve() in labels | {file.parent for file in own}:
+            return True
+    return False
 
 
 def _object_in(tags: dict[str, str], name: str) -> dict[str, Any]:

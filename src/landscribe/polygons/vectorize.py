@@ -20,6 +20,7 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.vectors.feature_files import GEOMETRY_FIELD, FeatureStream, record_batch, write_features
 from landscribe.machine import cores
+from landscribe.maps.class_map import require_values
 from landscribe.maps.style import polygon_qml
 from landscribe.outputs import scratch_folder
 from landscribe.polygons.boundaries.regions import Points, RegionJoiner
@@ -130,14 +131,14 @@ def write_polygons(plan: PolygonPlan) -> Path:
     Law: the bytes do not depend on the height of the strips, nor on the workers.
 
     Raises:
-        RasterError: the raster cannot be read.
+        RasterError: the raster cannot be read, or all of its pixels are nodata.
         OutputError: the file cannot be written, or cannot hold the polygons.
     """
     counter = _Counter()
     raster = plan.codes.raster
     stream = FeatureStream(
         schema=_schema(plan),
-        batches=lambda: _rebatched(_batches(plan, counter), _schema(plan)),
+        batches=lambda: _features(plan, counter),
         geometry_type="MultiPolygon" if plan.is_multiple else "Polygon",
         crs=raster.grid.crs.to_wkt() if raster.grid.crs else None,
         layer=raster.name,
@@ -154,6 +155,14 @@ def write_polygons(plan: PolygonPlan) -> Path:
         small = "" if plan.spec.minimum_area is None else ", or all are below the minimum area"
         log.warning("%s holds no polygon: %s has no pixel of its classes%s", plan.out, raster.paths[0], small)
     return plan.out
+
+
+def _features(plan: PolygonPlan, counter: "_Counter") -> Iterator[pa.RecordBatch]:
+    """The batches of a file. A raster of classes that is all nodata is refused before it replaces an earlier file."""
+    yield from _rebatched(_batches(plan, counter), _schema(plan))
+    raster, has_classes = plan.codes.raster, plan.codes.values is not None
+    if has_classes and not counter.written and not any(raster.read(strip)[1].any() for strip in raster.grid.strips()):
+        require_values((), raster)
 
 
 @dataclass

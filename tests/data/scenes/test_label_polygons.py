@@ -12,7 +12,7 @@ from landscribe import verbs
 from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import ClassError, LabelError
+from landscribe.errors import ClassError, LabelError, OutsideError
 from landscribe.geo.grid import Window
 from worlds import METRE, UTM, noise, pixel_box, write_polygons, write_raster
 
@@ -198,6 +198,28 @@ def test_a_stated_crs_may_be_that_of_the_file(image, tmp_path, stated):
 def test_a_stated_crs_that_is_not_that_of_the_file_is_refused(image, tmp_path, stated, message):
     with pytest.raises(LabelError, match=message):
         opened(spec(image, tmp_path, label_crs=stated))
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ("EPSG:32633", "on the image in its own CRS: try --label-crs EPSG:32632."),
+        ("EPSG:4326", "on the image in its own CRS: try --label-crs EPSG:32632."),
+    ],
+)
+def test_a_wrong_crs_of_labels_without_one_is_named_with_that_of_the_image(image, tmp_path, stated, words):
+    (tmp_path / "labels.csv").write_text(f'wkt,kind\n"{LOWER}",a\n')
+    source = SceneSpec(image=(image,), labels=str(tmp_path / "labels.csv"), label_field="kind", label_crs=stated)
+    with pytest.raises(OutsideError) as error:
+        opened(source)
+    assert str(error.value).endswith(f" --label-crs is {stated}. The coordinates would lie {words}")
+
+
+def test_labels_whose_file_has_a_wrong_crs_are_named_with_that_of_the_image(image, tmp_path):
+    path = write_polygons(tmp_path / "labels.gpkg", [LOWER], crs=32633, kind=["a"])
+    words = r'would lie on the image in its own CRS \(EPSG:32632\)\. .* "ogr2ogr -a_srs EPSG:32632 out\.gpkg .*labels'
+    with pytest.raises(OutsideError, match=words):
+        opened(SceneSpec(image=(image,), labels=str(path), label_field="kind"))
 
 
 def test_a_stated_crs_of_labels_without_one_is_not_that_of_the_labelled_area(image, tmp_path):

@@ -326,6 +326,17 @@ def test_an_image_without_its_mask_is_named(root):
         expand_scenes([SceneSpec(image=(str(root),))])
 
 
+def test_a_folder_of_an_image_and_a_mask_with_other_names_asks_for_their_files(root):
+    folder = folder_of(root / "both", ["city", "truth"])
+    words = (
+        r"has no masks for city\.tif, truth\.tif \(2 of 2 images\)\. Images and labels are of one folder, .* name the "
+        r"files of images and labels; otherwise add masks, such as city_mask\.tif\."
+    )
+    for labels in (None, str(folder)):
+        with pytest.raises(LabelError, match=words):
+            expand_scenes([SceneSpec(image=(str(folder),), labels=labels)])
+
+
 def test_an_image_with_two_masks_is_refused(root):
     folder_of(root / "images", ["a"])
     folder_of(root / "masks", ["a"], ".tif", array=values())

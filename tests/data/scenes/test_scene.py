@@ -435,9 +435,23 @@ def test_scenes_that_differ_in_bands_or_type_are_refused_with_both(tmp_path, arr
         open_scenes(specs)
 
 
-def test_polygons_outside_the_scene_are_refused_with_their_rows_and_columns(tmp_path):
+@pytest.mark.parametrize("order", [("one.tif", "mask.tif"), ("mask.tif", "one.tif")])
+def test_a_mask_among_scenes_of_several_bands_is_to_be_left_out(tmp_path, order):
+    labels = polygons(tmp_path)
+    image(tmp_path, "one.tif")
+    image(tmp_path, "mask.tif", array=noise(1, H, W))
+    specs = [SceneSpec(image=(str(tmp_path / name),), labels=labels) for name in order]
+    with pytest.raises(GridError, match=r"Convert one .* If \S*mask\.tif is a mask, leave it out \(--without\)\.$"):
+        open_scenes(specs)
+
+
+def test_polygons_outside_the_scene_are_refused_with_both_extents(tmp_path):
     path = polygons(tmp_path, geometries=[pixel_box(100, 200, 3, 4)], kind=["house"])
-    with pytest.raises(LabelError, match="they cover rows 100 to 103, cols 200 to 204 of a raster of 16 x 12 pixels"):
+    words = (
+        "they cover x 500200 to 500204 and y 4999897 to 4999900, the raster covers x 500000 to 500016 and y 4999988 to "
+        "5000000, both in EPSG:32632. Check that the files belong together, and the CRS of each.$"
+    )
+    with pytest.raises(LabelError, match=words):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)])
 
 

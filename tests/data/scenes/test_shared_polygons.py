@@ -55,7 +55,7 @@ def test_images_without_a_polygon_of_a_shared_file_are_background_with_one_warni
 def test_polygons_on_none_of_their_images_are_refused(files, tmp_path, sparse, count):
     images, polygons = files
     settings = {"label_field": "kind", "sparse": sparse, "size": 32}
-    with pytest.raises(OutsideError, match=r"no polygon of .* lies on .*i1\.tif: they cover rows 10 to 80"):
+    with pytest.raises(OutsideError, match=r"no polygon of .* lies on .*i1\.tif: they cover x 500010 to 500080"):
         verbs.chip(images=images[1 : 1 + count], labels=polygons, out=tmp_path / "chips", **settings)
     assert not (tmp_path / "chips").exists()
 

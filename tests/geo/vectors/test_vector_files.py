@@ -219,11 +219,28 @@ def test_folders_of_kml_are_layers(tmp_path):
 def test_points_of_csv_files_are_read_with_the_crs_that_is_given(tmp_path, header, row):
     path = tmp_path / "points.csv"
     path.write_text(f"{header}\n{row}\n", encoding="utf-8")
-    with pytest.raises(LabelError, match=r"points\.csv has no CRS. Pass .*--label-crs EPSG:4326\.$"):
+    with pytest.raises(
+        LabelError, match=r"points\.csv has no CRS. Pass .*often that of the image \(--label-crs EPSG:CODE\)\.$"
+    ):
         labels(path, geometry_types=POINTS)
     points = Features.read(path, field="kind", crs="EPSG:32632", geometry_types=POINTS)
     assert (points.labels, points.crs) == (("house",), UTM)
     assert shapely.get_coordinates(points.geometries).tolist() == [[500_001, 4_999_999]]
+
+
+@pytest.mark.parametrize(
+    ("move", "words"),
+    [
+        ((-500_000, -5_000_000), r"--label-crs EPSG:4326; or .*-a_srs EPSG:4326 "),
+        ((-500_000, -4_999_900), r"often that of the image \(--label-crs EPSG:CODE\); or .*-a_srs EPSG:CODE "),
+    ],
+    ids=["degrees", "a latitude of 99"],
+)
+def test_degrees_are_offered_for_features_without_a_crs_that_may_be_in_degrees(tmp_path, move, words):
+    table().set_geometry(table().translate(*move)).to_file(tmp_path / "boxes.shp")
+    (tmp_path / "boxes.prj").unlink()
+    with pytest.raises(LabelError, match=rf"boxes\.shp has no CRS\. Pass the one of its coordinates, .*{words}"):
+        labels(tmp_path / "boxes.shp")
 
 
 def test_longitudes_and_latitudes_of_csv_files_are_degrees(tmp_path):

@@ -21,7 +21,7 @@ from landscribe.data.scenes.polygon_files import require_stated_crs
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, RecipeError, listed
 from landscribe.geo.classes import label_key
-from landscribe.geo.features import Features, report_dropped
+from landscribe.geo.features import Features, extent_label, report_dropped
 from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.pixel_area import metres_per_unit
 from landscribe.geo.rasters.raster import Raster
@@ -137,9 +137,9 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
         shapely.box(*shapely.total_bounds(reprojected.geometries))
     ):
         raise LabelError(
-            f"{objects} and {reference} do not overlap: the objects cover {_extent(predicted.geometries)}, the "
-            f"reference covers {_extent(reprojected.geometries)}, both in the CRS of the objects. Check that the files "
-            "belong together, and the CRS of each."
+            f"{objects} and {reference} do not overlap: the objects cover {extent_label(predicted.geometries)}, the "
+            f"reference covers {extent_label(reprojected.geometries)}, both in the CRS of the objects. Check that the "
+            "files belong together, and the CRS of each."
         )
     names, (predicted_classes, true_classes) = _classes(predicted, true, labels.label_field)
     comparison = Comparison(
@@ -234,11 +234,6 @@ def _fine_grid(features: Features) -> Grid:
     side = math.sqrt(float(np.median(shapely.area(features.geometries)))) / _PIXELS_A_SIDE
     height, width = (max(1, math.ceil(length / side)) for length in (top - bottom, right - left))
     return Grid(features.crs, Affine(side, 0, left, 0, -side, top), height, width)
-
-
-def _extent(geometries: NDArray[np.object_]) -> str:
-    left, bottom, right, top = shapely.total_bounds(geometries)
-    return f"x {left:.8g} to {right:.8g} and y {bottom:.8g} to {top:.8g}"
 
 
 def _classes(

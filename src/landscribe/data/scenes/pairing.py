@@ -185,10 +185,17 @@ def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path
     missing = [image for image in without_mask if image not in used]
     if missing:
         suffix = next((mask.suffix for mask in masks if mask not in images), ".png")
+        examples = f"{missing[0].stem}{suffix} or {missing[0].stem}_mask{suffix}"
+        remedy = f"Expected a file such as {examples} for each. Add the masks, or remove these images."
+        if not pairs and set(images) <= set(masks):
+            remedy = (
+                "Images and labels are of one folder, and no name is that of a mask. If a file is a mask all the same, "
+                "name the files of images and labels; otherwise add masks, such as "
+                f"{missing[0].stem}_mask{missing[0].suffix}."
+            )
         raise LabelError(
             f"{where} has no masks for {listed(image.name for image in missing)} ({len(missing)} of "
-            f"{counted(len(pairs) + len(missing), 'image')}). Expected a file such as {missing[0].stem}{suffix} or "
-            f"{missing[0].stem}_mask{suffix} for each. Add the masks, or remove these images."
+            f"{counted(len(pairs) + len(missing), 'image')}). {remedy}"
         )
     _require_one_image_a_mask(pairs)
     return pairs

@@ -1,13 +1,14 @@
 """Polygon files, each read once, and reprojected once for each CRS."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyproj
 import shapely
 
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import LabelError
-from landscribe.geo.features import Features
+from landscribe.errors import LabelError, OutsideError
+from landscribe.geo.features import Features, intersects
 from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.reprojection import longitude_turn
@@ -54,7 +55,25 @@ class PolygonFiles:
             LabelError: as `reprojected`, or no feature intersects the image.
         """
         features = self.reprojected(image, path, **options)
-        return features.require_overlap(image.grid, image.paths[0])
+        try:
+            return features.require_overlap(image.grid, image.paths[0])
+        except OutsideError as error:
+            raise OutsideError(f"{error}{self._other_crs(image, path, options)}") from None
+
+    def _other_crs(self, image: Raster, path: str, options: dict[str, Any]) -> str:
+        """What the CRS of features that lie on no image may be, in words; empty if nothing hints at it."""
+        features, stated = self.read(path, **options), options.get("crs")
+        in_image = replace(features, crs=image.grid.crs)
+        own = stated and f" --label-crs is {stated}."
+        if features.crs == image.grid.crs or not intersects(in_image, image.grid):
+            return own or ""
+        code = crs_label(image.grid.crs)
+        if stated:
+            return f"{own} The coordinates would lie on the image in its own CRS: try --label-crs {code}."
+        return (
+            f" The coordinates would lie on the image in its own CRS ({code}). If that of the file is wrong, assign "
+            f'another: "ogr2ogr -a_srs {code} out.gpkg {path}".'
+        )
 
 
 def label_options(spec: SceneSpec) -> dict[str, Any]:

@@ -232,9 +232,13 @@ def _require_same_bands(images: Sequence[Raster]) -> None:
     first = images[0]
     for other in images[1:]:
         if len(other.bands) != len(first.bands) or other.dtype != first.dtype:
+            least, most = sorted((first, other), key=lambda image: len(image.bands))
+            may_be_mask = len(least.bands) == 1 < len(most.bands) and "int" in least.dtype
+            mask = f" If {least.paths[0]} is a mask, leave it out (--without)." if may_be_mask else ""
             raise GridError(
                 f"{other.paths[0]} has {counted(len(other.bands), 'band')} of {other.dtype}, but {first.paths[0]} has "
                 f"{len(first.bands)} of {first.dtype}. Expected the same for all scenes. Convert one (gdal_translate)."
+                f"{mask}"
             )
 
 

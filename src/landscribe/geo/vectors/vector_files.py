@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pyarrow as pa
 import pyogrio
 import pyproj
@@ -170,10 +171,13 @@ def _with_crs(table: gpd.GeoDataFrame, path: str, crs: str | None) -> gpd.GeoDat
         return table
     if crs is None:
         is_table = Path(path).suffix.lower() in _TABLES
-        assign = "" if is_table else f'; or assign it: "ogr2ogr -a_srs EPSG:4326 out.gpkg {path}"'
-        raise LabelError(
-            f"{path} has no CRS. Pass the one of its coordinates, for example --label-crs EPSG:4326{assign}."
+        may_be_degrees = bool((np.abs(table.total_bounds) <= (180, 90, 180, 90)).all())
+        example = (
+            "for example --label-crs EPSG:4326" if may_be_degrees else "often that of the image (--label-crs EPSG:CODE)"
         )
+        code = "EPSG:4326" if may_be_degrees else "EPSG:CODE"
+        assign = "" if is_table else f'; or assign it: "ogr2ogr -a_srs {code} out.gpkg {path}"'
+        raise LabelError(f"{path} has no CRS. Pass the one of its coordinates, {example}{assign}.")
     return table.set_crs(stated_crs(crs))
 
 
