@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import OutputError, RecipeError, listed
+from landscribe.errors import ClassError, OutputError, RecipeError, listed
 from landscribe.outputs import claim, output_path, require_replaceable
 from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import PathLike, map_files, open_models
@@ -210,10 +210,20 @@ def assess(
     from landscribe.assessment.references import assess_maps
 
     paths = map_files([maps] if isinstance(maps, (str, Path)) else maps)
+    from landscribe.data.scenes.spec import SceneSpec
+    from landscribe.geo.vectors.vector_files import is_vector
+    from landscribe.maps.class_map import ClassMap
+    from landscribe.maps.class_tables import refuse_column_of_one_class
     with _measures_file(out) as saved:
-        result = assess_maps(
-            paths, reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec, seed=seed,
-        )  # fmt: skip
+        try:
+            result = assess_maps(
+                paths, reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec, seed=seed,
+            )  # fmt: skip
+        except ClassError as error:
+            if "label_field" in fields and is_vector(str(reference)):
+                labels = SceneSpec.of({"image": paths, "labels": reference} | fields)
+                refuse_column_of_one_class(error, ClassMap.open(paths[0]).classes, labels)
+            raise
         if saved is not None:
             result.save(saved)
     return result
