@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from landscribe.errors import ClassError, OutputError, RecipeError, listed
 from landscribe.outputs import claim, output_path, require_replaceable
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import PathLike, map_files, open_models
+from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
+from landscribe.verbs.sources import PathLike, map_files, open_models, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from landscribe.assessment.samples import SampleAssessment
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
-    from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ def predict(
     from landscribe.prediction.spec import PredictSpec
 
     fields: dict[str, Any] = dict(settings)
+    require_known(fields, PredictKeywords)
     object_probabilities = fields.pop("object_probabilities", None)
     imagery = ImagerySpec.of({name: fields.pop(name) for name in ImagerySpec.model_fields if name in fields})
     spec = PredictSpec.of(fields)
@@ -203,17 +204,18 @@ def assess(
     from landscribe.assessment.spec import AccuracySpec
 
     fields: dict[str, Any] = dict(settings)
+    require_known(fields, LabelKeywords)
     spec = AccuracySpec.of({name: fields.pop(name) for name in AccuracySpec.model_fields if name in fields})
     if seed is not None:
         checked("seed", seed, Seed)
 
     from landscribe.assessment.references import assess_maps
-
-    paths = map_files([maps] if isinstance(maps, (str, Path)) else maps)
     from landscribe.data.scenes.spec import SceneSpec
     from landscribe.geo.vectors.vector_files import is_vector
     from landscribe.maps.class_map import ClassMap
     from landscribe.maps.class_tables import refuse_column_of_one_class
+
+    paths = map_files([maps] if isinstance(maps, (str, Path)) else maps)
     with _measures_file(out) as saved:
         try:
             result = assess_maps(
@@ -298,6 +300,7 @@ def assess_objects(
             f"'{of_pixels[0]}' says which pixels have labels, but objects are polygons. Expected of the reference's "
             f"settings only {', '.join(REFERENCE_SETTINGS)}. Leave it out."
         )
+    require_known(fields, ObjectKeywords)
     spec = ObjectAssessmentSpec.of({name: fields.pop(name) for name in tuple(fields) if name not in REFERENCE_SETTINGS})
     labels = SceneSpec.of({"image": objects, "labels": reference} | fields)
 
