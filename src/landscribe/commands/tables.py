@@ -335,6 +335,8 @@ def print_description(described: Any) -> None:
     )  # fmt: skip
     show("class weights are computed from the training chips")
     if described.groups:
+    if described.overlaps:
+        show("chips overlap: a pixel in several chips is counted in each of them")
         _print_table(
             ["group", *(f"in {name}" for name in described.chips), *(row.name for row in described.classes)],
             [

@@ -251,6 +251,7 @@ def _contents(scenes: Scenes, described: Description) -> dict[str, Any]:
     bands = [(name, band.shares) for name, band in zip(scenes.bands, described.bands, strict=True)]
     return {
         "together": list(zip(chips.classes, described.together, strict=True)),
+        "chips_overlap": described.overlaps,
         "shares": list(zip(chips.classes, described.classes, strict=True)),
         "unlabelled_share": described.unknown_share,
         "band_rows": list(zip(scenes.bands, described.bands, strict=True)),
