@@ -99,7 +99,10 @@ def test_training_accuracy_and_chips_of_one_scene_are_said(capsys):
     bootstrap = Bootstrap(ends, 0.95, 12, 64, 0)
     measured = Assessment(confusion, ("map.tif",), "chips", "train", bootstrap=bootstrap, scenes=1)
     for trained, said in ((("train",), "The network was trained on these chips: "), ((), "These are train chips: if ")):
-        summary = replace(measured, trained_splits=trained).as_dict()
+        assessment = replace(measured, trained_splits=trained)
+        summary = assessment.as_dict()
+        assert assessment.caveat == summary["caveat"]
+        assert repr(assessment).endswith(f", caveat={assessment.caveat!r})")
         print_measures(summary)
         lines = capsys.readouterr().out.splitlines()
         assert lines[1] == summary["caveat"]

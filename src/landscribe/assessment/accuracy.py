@@ -65,6 +65,14 @@ class Assessment:
         return {} if self.bootstrap is None else self.bootstrap.intervals
 
     @property
+    def caveat(self) -> str:
+        """Why the measures are too high for new areas: the network was trained on these chips, or they chose its epoch.
+
+        Empty if they are not known to be.
+        """
+        return "" if self.split is None else caveat_of_split(self.split, self.trained_splits)
+
+    @property
     def classes(self) -> Classes:
         """The class table of map and reference."""
         return self.confusion.classes
@@ -107,15 +115,16 @@ class Assessment:
     def __repr__(self) -> str:
         return (
             f"Assessment(overall_accuracy={self.overall_accuracy:.3f}, mean_f1={self.mean_f1:.3f}, "
-            f"pixels={self.pixels}, classes={len(self.confusion.classes)}, reference={self.reference!r})"
+            f"pixels={self.pixels}, classes={len(self.confusion.classes)}, reference={self.reference!r}"
+            + (f", caveat={self.caveat!r})" if self.caveat else ")")
         )
 
     def as_dict(self) -> dict[str, Any]:
         """All measures as plain values, for JSON."""
         counted_on: dict[str, Any] = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
         if self.split is not None:
-            caveat = caveat_of_split(self.split, self.trained_splits)
-            counted_on |= {"trained_splits": list(self.trained_splits), "caveat": caveat, "scenes": self.scenes}
+            trained = list(self.trained_splits)
+            counted_on |= {"trained_splits": trained, "caveat": self.caveat, "scenes": self.scenes}
         groups = {name: self._group_summary(name) for name in self.groups}
         intervals = None if self.bootstrap is None else self.bootstrap.as_dict(self.classes)
         return (
