@@ -113,6 +113,7 @@ def test_a_duplicate_in_another_split_is_an_error(tmp_path, how, virtual):
     assert "train_r000_c064 and test_r064_c000" in line
     (duplicate,) = found.audit.duplicates
     assert duplicate.exact == (how == "pixel by pixel")
+    assert f"test_r064_c000 (correlation {duplicate.similarity:.2f})" in line
 
 
 def test_every_one_of_many_duplicates_is_found(tmp_path):
