@@ -81,11 +81,6 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     return out
 
 
-def is_report(text: str) -> bool:
-    """True for a page of `write_report`, also of an earlier version; False for any other, a labelling page included."""
-    return all(part in text for part in ('<meta name="generator" content="landscribe">', '<section id="accuracy">'))
-
-
 def _maps(scenes: Scenes) -> list[dict[str, Any]]:
     """Pictures of the maps and of their scenes."""
     count = min(len(scenes.maps), _MOST_PICTURES)
@@ -251,12 +246,12 @@ def _contents(scenes: Scenes, described: Description) -> dict[str, Any]:
     bands = [(name, band.shares) for name, band in zip(scenes.bands, described.bands, strict=True)]
     return {
         "together": list(zip(chips.classes, described.together, strict=True)),
-        "chips_overlap": described.overlaps,
         "shares": list(zip(chips.classes, described.classes, strict=True)),
         "unlabelled_share": described.unknown_share,
         "band_rows": list(zip(scenes.bands, described.bands, strict=True)),
         "histogram": figures.histogram_chart(described.edges, bands, alt),
         "chips_read": described.chips_read,
+        "chips_overlap": described.overlaps,
     }
 
 
