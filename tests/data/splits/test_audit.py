@@ -302,6 +302,7 @@ def test_check_exits_with_2_on_a_leak_and_with_0_without(tmp_path):
     assert (with_error.code, without.code) == (2, 0)
     assert with_error.out.startswith("error: chips of train and test are duplicates in 4 pairs, 0 of them pixel by")
     assert json.loads(without.out)["audit"]["duplicates"] == []
+    assert repr(check(sound)).startswith("Check(errors=0, warnings=")
 
 
 # Real scenes --------------------------------------------------------------------------------------------------
