@@ -46,6 +46,27 @@ def test_counts_are_those_of_the_masks(chips):
     json.dumps(described.as_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize(("stride", "pixels"), [(32, 64 * 64), (16, 9 * 32 * 32)])
+def test_pixels_of_overlapping_chips_are_said_to_be_counted_in_each(stride, pixels, tmp_path, capsys):
+    worlds.write_raster(tmp_path / "scene.tif", worlds.noise(1, 64, 64, "uint8"))
+    worlds.write_raster(tmp_path / "labels.tif", np.arange(64 * 64).reshape(64, 64).astype(np.uint8) % 2 + 1)
+    chips = verbs.chip(
+        images=[tmp_path / "scene.tif"], labels=tmp_path / "labels.tif", out=tmp_path / "chips", size=32,
+        stride=stride, val=0, test=0,
+    )  # fmt: skip
+    described = verbs.describe(chips)
+    assert sum(row.pixels for row in described.classes) == pixels
+    print_description(described)
+    is_said = "chips overlap: a pixel in several chips is counted in each of them" in capsys.readouterr().out
+    assert is_said == described.overlaps == (stride < 32)
+
+
+def test_a_description_is_one_line_in_python(chips):
+    assert repr(verbs.describe(chips)) == (
+        "Description(chips={'train': 4}, size=32, dtype='uint16', bands=5, classes=2, unknown_share=0.031)"
+    )
+
+
 def test_chips_and_class_shares_are_given_by_group(chips, capsys):
     assert verbs.describe(chips).groups == ()
     table = chips.table.assign(group=["north", "north", "south", "south"], split=["train", "val", "train", "train"])

@@ -294,6 +294,14 @@ def test_a_class_that_never_occurs_has_a_dash_and_is_named(page):
     assert "so accuracy is unknown: never there." in page
 
 
+def test_the_report_says_that_pixels_of_overlapping_chips_count_in_each(world, page, tmp_path):
+    said = "Chips overlap: a pixel in several chips is counted in each of them."
+    assert said not in page
+    table = world.chips.table.copy()
+    table.loc[1, ["scene", "row", "col"]] = table.loc[0, ["scene", "row", "col"]]
+    assert said in write_page(replace(world, chips=replace(world.chips, table=table)), tmp_path)
+
+
 def test_groups_of_scenes_have_a_table_only_if_there_are_groups(world, page, tmp_path):
     assert "By region or group" not in page
     measures = {key: world.assessment[key] for key in ("pixels", "overall_accuracy", "mean_f1", "classes")}

@@ -53,6 +53,19 @@ def test_a_perfect_map_of_numbers_as_words_is_perfect_against_words_numbers_and_
     assert verbs.assess(mapped, reference=raster).overall_accuracy == 1
 
 
+def test_a_column_that_a_map_of_one_class_does_not_need_is_to_be_left_out(tmp_path):
+    mapped = class_map(tmp_path, ["fields"], (TRUTH > 0).astype(np.uint8))
+    reference = write_polygons(tmp_path / "fields.gpkg", BOXES, kind=["field", "field", "plot"])
+    with pytest.raises(ClassError, match=r"'kind', holds 'field', 'plot', but 'fields' is .* Leave out --label-field"):
+        verbs.assess(mapped, reference=reference, label_field="kind")
+    assert verbs.assess(mapped, reference=reference).overall_accuracy == 1
+    # Points need the column, and a map of several classes the right words.
+    crew = points(tmp_path, [(5, 5), (25, 25)], ["field", "plot"])
+    for labels, source in ((["fields"], crew), (["fields", "x"], reference)):
+        with pytest.raises(ClassError, match="not in the class table"):
+            verbs.assess(class_map(tmp_path, labels), reference=source, label_field="kind")
+
+
 def test_a_map_of_codes_outside_a_byte_is_perfect_against_its_codes_and_itself(tmp_path):
     codes = [-1, 7, 311]
     mapped = class_map(tmp_path, codes)

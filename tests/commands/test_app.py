@@ -93,6 +93,26 @@ def test_images_that_cannot_be_joined_are_refused_before_torch_is_loaded(tmp_pat
     assert not loaded_by(code) & {"torch", "lightning"}
 
 
+def test_a_report_of_an_unfinished_run_is_refused_before_torch_is_loaded(tmp_path):
+    (tmp_path / "chips").mkdir()
+    code = (
+        f"import landscribe as ls\ntry: ls.report({str(tmp_path)!r})\n"
+        "except ls.LandscribeError as error: assert 'assessment.json' in str(error)\nls"
+    )
+    assert not loaded_by(code) & {"torch", "lightning"}
+
+
+def test_a_flag_of_another_command_is_answered_with_that_command():
+    for verb, flag, owner in (
+        ("train", "--size", "chip"),
+        ("chip", "--epochs", "train"),
+        ("assess", "--tta", "predict"),
+    ):
+        said = landscribe(verb, "x", flag, 64).err
+        assert f"No such option: {flag}, which landscribe {owner} has. See" in said
+    assert "(Possible options: --batch" in landscribe("train", "x", "--btch", 2).err
+
+
 def test_help_loads_nothing_heavy():
     code = "import sys; sys.argv = ['landscribe', '--help']\nfrom landscribe.commands.app import main\n"
     loaded = loaded_by(code + "try: main()\nexcept SystemExit as ended: assert not ended.code\nsys")

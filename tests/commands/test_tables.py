@@ -11,7 +11,14 @@ import pytest
 from landscribe.assessment.accuracy import Assessment
 from landscribe.assessment.blocks import Bootstrap
 from landscribe.commands.numbers import number
-from landscribe.commands.tables import print_bench, print_branches, print_estimates, print_folds, print_measures
+from landscribe.commands.tables import (
+    print_bench,
+    print_branches,
+    print_estimates,
+    print_folds,
+    print_measures,
+    print_object_measures,
+)
 from landscribe.confusion import Confusion
 from landscribe.experiments.cross_validation import CrossValidation, Fold
 from landscribe.geo.classes import Classes
@@ -99,7 +106,10 @@ def test_training_accuracy_and_chips_of_one_scene_are_said(capsys):
     bootstrap = Bootstrap(ends, 0.95, 12, 64, 0)
     measured = Assessment(confusion, ("map.tif",), "chips", "train", bootstrap=bootstrap, scenes=1)
     for trained, said in ((("train",), "The network was trained on these chips: "), ((), "These are train chips: if ")):
-        summary = replace(measured, trained_splits=trained).as_dict()
+        assessment = replace(measured, trained_splits=trained)
+        summary = assessment.as_dict()
+        assert assessment.caveat == summary["caveat"]
+        assert repr(assessment).endswith(f", caveat={assessment.caveat!r})")
         print_measures(summary)
         lines = capsys.readouterr().out.splitlines()
         assert lines[1] == summary["caveat"]
@@ -112,6 +122,23 @@ def test_training_accuracy_and_chips_of_one_scene_are_said(capsys):
     assert (summary["caveat"], summary["trained_splits"]) == ("", ["train"])
     assert "training accuracy" not in said
     assert "of one scene" not in said
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"), [((0, 0), ""), ((2, 1), "left out: 2 objects, 1 reference object more (outside ")]
+)
+def test_objects_that_are_left_out_are_named_by_side(left_out, said, capsys):
+    summary = {"objects": "a.gpkg", "reference": "b.gpkg", "predicted_objects": 4, "reference_objects": 3}
+    summary |= {name: [] for name in ("thresholds", "precision", "recall", "f1", "classes")}
+    summary |= {
+        "score_field": None,
+        "tolerance": None,
+        "left_out": dict(zip(("predicted", "reference"), left_out, strict=True)),
+    }
+    print_object_measures(summary)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "4 objects, 3 reference objects"
+    assert lines[2].startswith(said or "matched at IoU")
 
 
 def test_a_faster_backend_that_is_not_chosen_has_its_reason(capsys):

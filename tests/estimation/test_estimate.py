@@ -77,6 +77,10 @@ def test_table_8_of_olofsson_2014_has_these_digits(olofsson_2014, measure, expec
     assert errors(getattr(olofsson_2014, measure)) == pytest.approx(standard_errors, **digits(10))
 
 
+def test_an_estimate_is_one_line_in_python(olofsson_2014):
+    assert repr(olofsson_2014) == "Estimate(overall=0.947 (0.928 to 0.965), confidence=0.95, units=640, classes=4)"
+
+
 def test_areas_of_olofsson_2014_are_hectares(olofsson_2014):
     hectares = [21157.7622378, 11686.1538462, 285769.9300699, 581386.1538462]
     assert values(olofsson_2014.areas) == pytest.approx(hectares, **digits(7))

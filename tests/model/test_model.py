@@ -23,6 +23,13 @@ def model():
     )
 
 
+def test_a_model_is_one_line_in_python(model):
+    assert repr(model) == (
+        "Model(architecture='unet', encoder='resnet10t', bands=('a', 'b', 'c', 'd'), classes=('x', 'y', 'z'), "
+        "pixel_size=0.5, folder=None)"
+    )
+
+
 def test_a_model_takes_arrays_of_stored_pixels():
     model = Model.wrap(torch.nn.Conv2d(2, 3, 1).eval(), bands=["a", "b"], classes=["x", "y", "z"], scale=0.1)
     images = np.arange(2 * 2 * 8 * 8, dtype=np.uint8).reshape(2, 2, 8, 8)

@@ -1,5 +1,6 @@
 """Objects that touch become polygons of their own."""
 
+import logging
 import resource
 import shutil
 import signal
@@ -41,6 +42,15 @@ def test_each_object_of_the_heads_is_a_polygon_with_a_score(tmp_path, halves):
     assert sorted(polygon.equals(box) for polygon in table.geometry for box in boxes) == [False, False, True, True]
     np.testing.assert_allclose(table["score"], 256 / 400, atol=1e-6)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_no_note_offers_objects_of_the_background(tmp_path, halves, caplog):
+    mapped, layers = halves
+    with caplog.at_level(logging.INFO):
+        ls.vectorize(mapped, out=tmp_path / "objects.fgb", object_probabilities=layers)
+        assert "--classes all" not in caplog.text
+        ls.vectorize(mapped, out=tmp_path / "classes.fgb")
+    assert "class 0 of" in caplog.text
 
 
 @pytest.mark.parametrize("folders", [("map.tif", "objects.tif"), ("maps/a.tif", "objects/a.tif")])

@@ -159,6 +159,18 @@ def test_a_data_type_of_probabilities_that_are_not_written_is_refused(tmp_path, 
     ls.predict(model, left, out=tmp_path / "map.tif", probabilities=tmp_path / "p.tif", probabilities_as="float32")
 
 
+def test_an_unknown_setting_is_answered_with_those_of_all_specs_of_the_verb(tmp_path, model):
+    (left,) = tiles(tmp_path, "left")
+    for call, known in (
+        (lambda **wrong: ls.assess(left, reference=left, **wrong), ("label_field", "confidence", "regions")),
+        (lambda **wrong: ls.assess_objects(left, reference=left, **wrong), ("label_field", "score_field")),
+        (lambda **wrong: ls.predict(model, left, out=tmp_path / "map.tif", **wrong), ("nodata_rule", "tile")),
+    ):
+        with pytest.raises(RecipeError, match=r"^unknown setting 'class_table'.* Known: ") as raised:
+            call(class_table="classes.csv")
+        assert set(known) <= set(str(raised.value).partition("Known: ")[2].split(", "))
+
+
 @pytest.mark.parametrize("name", ["truth.tif", "labels.csv", "points.design.json", "area.json", "chips.json"])
 def test_measures_replace_no_file_but_earlier_measures(name, tmp_path):
     truth = write_raster(tmp_path / "truth.tif", noise(1, 40, 50) % 4)

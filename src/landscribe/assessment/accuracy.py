@@ -67,6 +67,17 @@ class Assessment:
         return {} if self.bootstrap is None else self.bootstrap.intervals
 
     @property
+    def caveat(self) -> str:
+        """Why the measures are too high for new areas: the network was trained on these chips or labels, or these chips
+        chose its epoch.
+
+        Empty if they are not known to be.
+        """
+        if self.split is not None:
+            return caveat_of_split(self.split, self.trained_splits)
+        return CAVEAT_OF_LABELS if self.is_of_training else ""
+
+    @property
     def classes(self) -> Classes:
         """The class table of map and reference."""
         return self.confusion.classes
@@ -109,17 +120,18 @@ class Assessment:
     def __repr__(self) -> str:
         return (
             f"Assessment(overall_accuracy={self.overall_accuracy:.3f}, mean_f1={self.mean_f1:.3f}, "
-            f"pixels={self.pixels}, classes={len(self.confusion.classes)}, reference={self.reference!r})"
+            f"pixels={self.pixels}, classes={len(self.confusion.classes)}, reference={self.reference!r}"
+            + (f", caveat={self.caveat!r})" if self.caveat else ")")
         )
 
     def as_dict(self) -> dict[str, Any]:
         """All measures as plain values, for JSON."""
         counted_on: dict[str, Any] = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
         if self.split is not None:
-            caveat = caveat_of_split(self.split, self.trained_splits)
-            counted_on |= {"trained_splits": list(self.trained_splits), "caveat": caveat, "scenes": self.scenes}
-        elif self.is_of_training:
-            counted_on["caveat"] = CAVEAT_OF_LABELS
+            trained = list(self.trained_splits)
+            counted_on |= {"trained_splits": trained, "caveat": self.caveat, "scenes": self.scenes}
+        elif self.caveat:
+            counted_on["caveat"] = self.caveat
         groups = {name: self._group_summary(name) for name in self.groups}
         intervals = None if self.bootstrap is None else self.bootstrap.as_dict(self.classes)
         return (

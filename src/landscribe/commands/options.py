@@ -81,6 +81,11 @@ _SECTIONS = {
     "objects": ("Objects", "assessment.spec", "ObjectAssessmentSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }
+_COMMAND_OF = {
+    "scenes": "chip", "chips": "chip", "split": "chip", "train": "train", "augment": "train", "predict": "predict",
+    "vectorize": "vectorize", "accuracy": "assess", "sample": "sample",
+}  # fmt: skip
+"""The command that has the flags of a section, if another one is given them."""
 LABEL_SETTINGS = (
     "label_field", "label_layer", "label_crs", "label_priority", "label_zero", "all_touched", "label_threshold",
     "label_objects", "label_nodata_as", "label_ignore", "labelled_area", "sparse", "fix_geometries",
@@ -121,6 +126,7 @@ class Command(TyperCommand):
         try:
             parsed: list[str] = super().parse_args(ctx, valued)
         except UsageError as error:
+            _name_its_command(error)
             # Click leaves out the command where a flag lacks its value.
             error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
             raise
@@ -132,6 +138,20 @@ class Command(TyperCommand):
             if parameter.nargs == -1:
                 parameter.display_type_rich = lambda ctx: "<path>"  # type: ignore[attr-defined]  # noqa: ARG005
         super().format_help(ctx, formatter)
+
+
+def _name_its_command(error: Any) -> None:
+    """Of a flag that this command lacks and another has, name that one in place of flags with similar names."""
+    from landscribe.spec import NoFlag, is_marked
+
+    flag = getattr(error, "option_name", None)
+    if not flag or not hasattr(error, "possibilities"):
+        return
+    for section, command in _COMMAND_OF.items():
+        flags = {name: field for name, field in spec_of(section).model_fields.items() if not is_marked(field, NoFlag)}
+        if any(flag in flag_names(*each) for each in flags.items()):
+            error.message, error.possibilities = f"No such option: {flag}, which landscribe {command} has", None
+            return
 
 
 def _show_all_help(ctx: typer.Context, is_asked: bool) -> None:  # noqa: FBT001  as typer calls it

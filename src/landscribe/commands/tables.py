@@ -168,13 +168,10 @@ def _print_calibration(calibration: dict[str, Any]) -> None:
 def print_object_measures(summary: dict[str, Any]) -> None:
     """Matches of objects by IoU, then the other measures by class."""
     show(f"{summary['objects']} against {summary['reference']}")
-    left_out = summary["left_out"]
-    show(
-        f"{counted(summary['predicted_objects'], 'object')}, "
-        f"{counted(summary['reference_objects'], 'reference object')}; "
-        f"left out: {left_out['predicted']:,} and {left_out['reference']:,} more (outside the labelled area, cut "
-        "by its edge, or a match of one that is cut)"
-    )
+    show(_of_both(summary["predicted_objects"], summary["reference_objects"]))
+    if any(summary["left_out"].values()):
+        why = "outside the labelled area, cut by its edge, or a match of one that is cut"
+        show(f"left out: {_of_both(**summary['left_out'])} more ({why})")
     by_threshold = (summary[name] for name in ("thresholds", "precision", "recall", "f1"))
     _print_table(
         ["matched at IoU", "precision", "recall", "F1"],
@@ -193,6 +190,10 @@ def print_object_measures(summary: dict[str, Any]) -> None:
             for row in rows
         ],
     )  # fmt: skip
+
+
+def _of_both(predicted: int, reference: int) -> str:
+    return f"{counted(predicted, 'object')}, {counted(reference, 'reference object')}"
 
 
 def _print_groups(groups: dict[str, Any], noun: str) -> None:
@@ -334,6 +335,8 @@ def print_description(described: Any) -> None:
         ],
     )  # fmt: skip
     show("class weights are computed from the training chips")
+    if described.overlaps:
+        show("chips overlap: a pixel in several chips is counted in each of them")
     if described.groups:
         _print_table(
             ["group", *(f"in {name}" for name in described.chips), *(row.name for row in described.classes)],

@@ -50,6 +50,13 @@ class Estimate:
     warnings: tuple[str, ...]
     """Why an interval may be wide, or may not hold."""
 
+    def __repr__(self) -> str:
+        overall = self.overall
+        return (
+            f"Estimate(overall={overall.value:.3f} ({overall.lower:.3f} to {overall.upper:.3f}), "
+            f"confidence={self.confidence:g}, units={self.units}, classes={len(self.users)})"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """All estimates in JSON's types, by class name as text."""
         by_class = {

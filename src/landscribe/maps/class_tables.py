@@ -6,7 +6,7 @@ from dataclasses import replace
 from landscribe.data.scenes.polygon_files import label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import LandscribeError, RecipeError
+from landscribe.errors import ClassError, LandscribeError, RecipeError, listed
 from landscribe.geo.classes import (
     BACKGROUND,
     IGNORE,
@@ -92,6 +92,25 @@ def holds_points(spec: SceneSpec) -> bool:
     """
     kind = geometry_type(str(spec.labels), field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
     return kind in (*POINTS, "MultiPoint")
+
+
+def refuse_column_of_one_class(error: ClassError, classes: Classes, spec: SceneSpec) -> None:
+    """Raise the error of labels that are no classes with other advice, if the map needs no column of classes.
+
+    Of polygons without one, all are of the only class besides the background.
+
+    Args:
+        error: of the reference.
+        classes: of the map.
+        spec: how the reference is read.
+    """
+    column, names = spec.label_field, [entry.name for entry in classes.foreground]
+    if not error.labels or column is None or len(names) != 1 or holds_points(spec):
+        return
+    raise ClassError(
+        f"{spec.labels}, column '{column}', holds {listed(map(repr, error.labels))}, but '{names[0]}' is the only "
+        "class of the map besides the background. Leave out --label-field: all polygons are then of this class."
+    ) from error
 
 
 def with_class(mapped: Raster, classes: Classes, name: str | None) -> Raster:

@@ -126,6 +126,13 @@ class Model:
         """
         return model if isinstance(model, Model) else cls.load(model, trust=trust)
 
+    def __repr__(self) -> str:
+        encoder = f", encoder={self.arguments['encoder']!r}" if "encoder" in self.arguments else ""
+        return (
+            f"Model(architecture={self.architecture!r}{encoder}, bands={self.bands}, classes={self.classes.names}, "
+            f"pixel_size={self.pixel_size}, folder={None if self.folder is None else str(self.folder)!r})"
+        )
+
     @property
     def architecture(self) -> str:
         """A name that `nn.build` takes, or "module:Class"."""

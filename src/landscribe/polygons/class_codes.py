@@ -46,7 +46,9 @@ class ClassCodes:
     """Of each code, 0 to 1; None if there are none."""
 
     @classmethod
-    def open(cls, raster: Raster, requested: Sequence[str] | None, class_table: str | None) -> "ClassCodes":
+    def open(
+        cls, raster: Raster, requested: Sequence[str] | None, class_table: str | None, *, of_objects: bool = False
+    ) -> "ClassCodes":
         """The classes of a raster that become polygons.
 
         Args:
@@ -54,6 +56,7 @@ class ClassCodes:
             requested: names or values of classes, or "all"; all but class 0, and but value 255 where it means
                 unlabelled, if None.
             class_table: a CSV file; None for the raster's own table, or its values.
+            of_objects: the classes are those of objects, of which the background has none.
 
         Raises:
             RasterError: it holds fractions, several bands or too many values.
@@ -65,7 +68,10 @@ class ClassCodes:
         if class_table is not None and (requested is None or tuple(requested) == (_ALL,)):
             _require_all_values(classes, raster, class_table, without_background=requested is None)
         if requested is None:
-            classes = _foreground(classes, raster, has_table=class_table is not None)
+            foreground = _foreground(classes, raster, has_table=class_table is not None)
+            if not of_objects:
+                _say_left_out({entry.value for entry in classes} - {entry.value for entry in foreground}, raster)
+            classes = foreground
         else:
             classes = select_classes(classes, requested, raster.paths[0])
         classes = tuple(sorted(classes, key=lambda entry: entry.value))
@@ -159,17 +165,19 @@ def _table_of(path: str) -> tuple[PolygonClass, ...]:
 
 def _foreground(classes: tuple[PolygonClass, ...], raster: Raster, *, has_table: bool) -> tuple[PolygonClass, ...]:
     """All classes but the background, and but unlabelled pixels, unless a class table says that they are a class."""
-    values = {entry.value for entry in classes}
-    left_out = {0} if has_table else _not_foreground(values, raster)
+    left_out = {0} if has_table else _not_foreground({entry.value for entry in classes}, raster)
+    return tuple(entry for entry in classes if entry.value not in left_out)
+
+
+def _say_left_out(values: set[int], raster: Raster) -> None:
     for value, meaning in ((0, "the background"), (IGNORE, "unlabelled")):
-        if value in left_out & values:
+        if value in values:
             log.info(
                 "class %d of %s is left out as %s; landscribe vectorize --classes all includes it",
                 value,
                 raster.paths[0],
                 meaning,
             )
-    return tuple(entry for entry in classes if entry.value not in left_out)
 
 
 def _not_foreground(values: set[int], raster: Raster) -> set[int]:

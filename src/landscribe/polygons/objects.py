@@ -88,7 +88,7 @@ def objects_of(
     blocks = list(blocks_of(mapped.raster.grid, spec.block))
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as folder,
-        progress.task(f"objects of {mapped.raster.name}", 3 * len(blocks)) as advance,
+        progress.task(f"objects of {mapped.raster.name}, each block three times", 3 * len(blocks)) as advance,
     ):
         seeds, grown = Path(folder) / "seeds.tif", Path(folder) / "grown.tif"
         roots = _write_seeds(inputs, blocks, seeds, advance)

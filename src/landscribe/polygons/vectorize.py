@@ -2,9 +2,10 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from landscribe import progress
+from landscribe.errors import counted, listed
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.grid import Window
@@ -37,6 +39,7 @@ from landscribe.polygons.boundaries.simplify import Simplifier
 from landscribe.polygons.boundaries.square import Squarer
 from landscribe.polygons.boundaries.tracing import Lines, Trace, take_runs
 from landscribe.polygons.plan import PolygonPlan
+from landscribe.texts import area_text
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,8 @@ _PART_RUNS, _WAITING_RUNS = 2**17, 2**20
 are traced when they are joined."""
 _MANY = 10**6
 """Polygons from which a warning names the minimum area."""
+_NAMED = 10
+"""Classes whose polygons are counted in the result line."""
 
 
 _Read = tuple[NDArray[Any], NDArray[np.float32] | None]
@@ -151,7 +156,9 @@ def write_polygons(plan: PolygonPlan) -> Path:
             "smoothing: the polygons cover %.1f %% %s than their pixels; small ones shrink most", 100 * abs(change),
             "less" if change < 0 else "more",
         )  # fmt: skip
-    if not counter.written:
+    if counter.written:
+        log.info("%s: %s", plan.out.name, counter.summary(plan))
+    else:
         small = "" if plan.spec.minimum_area is None else ", or all are below the minimum area"
         log.warning("%s holds no polygon: %s has no pixel of its classes%s", plan.out, raster.paths[0], small)
     return plan.out
@@ -170,6 +177,10 @@ class _Counter:
     """Features so far, and the areas of polygons before small ones and small holes are left out, in pixels."""
 
     written: int = 0
+    of_class: Counter[int] = field(default_factory=Counter)
+    """Features by class value."""
+    square_metres: float = 0
+    """NaN if unknown."""
     traced: float = 0
     drawn: float = 0
 
@@ -177,6 +188,13 @@ class _Counter:
         """Add the areas of polygons: that of their pixels, and that of their boundaries."""
         self.traced += polygons.pixels.sum()
         self.drawn += signed_areas(polygons.points, polygons.rings).sum()
+
+    def summary(self, plan: PolygonPlan) -> str:
+        """Features, those of each class, and their area, for people."""
+        noun = "MultiPolygon" if plan.is_multiple else "polygon"
+        by_class = listed((f"{entry.name} {self.of_class[entry.value]:,}" for entry in plan.codes.classes), _NAMED)
+        area = "" if math.isnan(self.square_metres) else f", {area_text(self.square_metres)}"
+        return f"{counted(self.written, noun)} ({by_class}){area}"
 
 
 def _schema(plan: PolygonPlan) -> pa.Schema:
@@ -230,7 +248,7 @@ def _all_points(arcs: Lines) -> Points:
 def _traces(plan: PolygonPlan) -> Iterator[tuple[Window, Trace]]:
     """The trace of each strip, or of its parts, from north to south."""
     strips = list(plan.strips)
-    title = f"polygons of {plan.codes.raster.name}"
+    title = f"tracing strips of {plan.codes.raster.name}"
     with _task(plan) as task, progress.task(title, len(strips)) as advance:
         if plan.spec.dask is None:
             outcomes = run_units(task, strips, writers=cores())
@@ -383,9 +401,12 @@ def _as_batch(features: _Features, plan: PolygonPlan, counter: _Counter) -> pa.R
     if counter.written <= _MANY < counter.written + count:
         log.warning("%s will hold more than %s polygons. --minimum-area leaves out small ones", plan.out, f"{_MANY:,}")
     counter.written += count
+    counter.square_metres += features.areas.sum()
     codes = plan.codes
     own = codes.class_of_code[features.codes]
     values = np.array([entry.value for entry in codes.classes], np.int64)[own]
+    for entry, polygons in zip(codes.classes, np.bincount(own, minlength=len(codes.classes)).tolist(), strict=True):
+        counter.of_class[entry.value] += polygons
     names = pa.array([entry.name for entry in codes.classes], pa.string()).take(pa.array(own))
     columns = [ids, values, names, features.areas, features.perimeters]
     if plan.probabilities is not None:

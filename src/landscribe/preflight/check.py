@@ -1,5 +1,6 @@
 """Check of a run before it starts: all findings and the forecast. Nothing is written."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ class Check:
     """As opened for the check, so that a run reads no label twice; empty if there are errors, and for chips."""
     classes: Classes | None = None
     """Of the scenes."""
+
+    def __repr__(self) -> str:
+        counts = Counter(finding.severity for finding in self.findings)
+        found = ", ".join(f"{severity}s={counts[severity]}" for severity in ("error", "warning", "note"))
+        return f"Check({found}, forecast={self.forecast})"
 
     @property
     def errors(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import Weighting, band_statistics, class_weights, histogram
+from landscribe.data.splits.footprints import Footprints, pairs_within
 from landscribe.errors import ChipError
 
 _MOST_READ = 500
@@ -78,6 +79,14 @@ class Description:
     """Number of chips that were read for quantiles and histograms."""
     groups: tuple[GroupShare, ...] = ()
     """Empty if no scene has a group."""
+    overlaps: bool = False
+    """True if chips of a scene overlap: a pixel in several chips is counted in each of them."""
+
+    def __repr__(self) -> str:
+        return (
+            f"Description(chips={self.chips}, size={self.size}, dtype={self.dtype!r}, bands={len(self.bands)}, "
+            f"classes={len(self.classes)}, unknown_share={self.unknown_share:.3f})"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -113,8 +122,13 @@ def describe(chips: Chips) -> Description:
     return Description(
         {name: int((splits == name).sum()) for name in names}, chips.metadata.size, chips.metadata.dtype,
         unlabelled / (unlabelled + labelled), classes, tuple(map(tuple, (holds.T @ holds).tolist())), bands, edges,
-        min(len(chips), _MOST_READ), tuple(_groups(chips, names)),
+        min(len(chips), _MOST_READ), tuple(_groups(chips, names)), _overlaps(chips),
     )  # fmt: skip
+
+
+def _overlaps(chips: Chips) -> bool:
+    scenes = np.unique(chips.scene_names, return_inverse=True)[1].reshape(-1)
+    return len(pairs_within(Footprints.of_windows(chips.windows, scenes), 0)) > 0
 
 
 def _groups(chips: Chips, splits: Sequence[str]) -> Iterator[GroupShare]:

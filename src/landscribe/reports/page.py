@@ -81,11 +81,6 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     return out
 
 
-def is_report(text: str) -> bool:
-    """True for a page of `write_report`, also of an earlier version; False for any other, a labelling page included."""
-    return all(part in text for part in ('<meta name="generator" content="landscribe">', '<section id="accuracy">'))
-
-
 def _maps(scenes: Scenes) -> list[dict[str, Any]]:
     """Pictures of the maps and of their scenes."""
     count = min(len(scenes.maps), _MOST_PICTURES)
@@ -256,6 +251,7 @@ def _contents(scenes: Scenes, described: Description) -> dict[str, Any]:
         "band_rows": list(zip(scenes.bands, described.bands, strict=True)),
         "histogram": figures.histogram_chart(described.edges, bands, alt),
         "chips_read": described.chips_read,
+        "chips_overlap": described.overlaps,
     }
 
 

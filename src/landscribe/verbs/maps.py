@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import OutputError, RecipeError, listed
+from landscribe.errors import ClassError, OutputError, RecipeError, listed
 from landscribe.outputs import claim, output_path, require_replaceable
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import PathLike, image_paths, map_files, open_models
+from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
+from landscribe.verbs.sources import PathLike, image_paths, map_files, open_models, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from landscribe.assessment.samples import SampleAssessment
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
-    from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ def predict(
     from landscribe.prediction.spec import PredictSpec
 
     fields: dict[str, Any] = dict(settings)
+    require_known(fields, PredictKeywords)
     object_probabilities = fields.pop("object_probabilities", None)
     imagery = ImagerySpec.of({name: fields.pop(name) for name in ImagerySpec.model_fields if name in fields})
     spec = PredictSpec.of(fields)
@@ -205,17 +206,28 @@ def assess(
     from landscribe.assessment.spec import AccuracySpec
 
     fields: dict[str, Any] = dict(settings)
+    require_known(fields, LabelKeywords)
     spec = AccuracySpec.of({name: fields.pop(name) for name in AccuracySpec.model_fields if name in fields})
     if seed is not None:
         checked("seed", seed, Seed)
 
     from landscribe.assessment.references import assess_maps
+    from landscribe.data.scenes.spec import SceneSpec
+    from landscribe.geo.vectors.vector_files import is_vector
+    from landscribe.maps.class_map import ClassMap
+    from landscribe.maps.class_tables import refuse_column_of_one_class
 
     paths = map_files([maps] if isinstance(maps, (str, Path)) else maps)
     with _measures_file(out) as saved:
-        result = assess_maps(
-            paths, reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec, seed=seed,
-        )  # fmt: skip
+        try:
+            result = assess_maps(
+                paths, reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec, seed=seed,
+            )  # fmt: skip
+        except ClassError as error:
+            if "label_field" in fields and is_vector(str(reference)):
+                labels = SceneSpec.of({"image": paths, "labels": reference} | fields)
+                refuse_column_of_one_class(error, ClassMap.open(paths[0]).classes, labels)
+            raise
         if saved is not None:
             result.save(saved)
     return result
@@ -290,6 +302,7 @@ def assess_objects(
             f"'{of_pixels[0]}' says which pixels have labels, but objects are polygons. Expected of the reference's "
             f"settings only {', '.join(REFERENCE_SETTINGS)}. Leave it out."
         )
+    require_known(fields, ObjectKeywords)
     spec = ObjectAssessmentSpec.of({name: fields.pop(name) for name in tuple(fields) if name not in REFERENCE_SETTINGS})
     labels = SceneSpec.of({"image": objects, "labels": reference} | fields)
 

@@ -74,7 +74,7 @@ def vectorize(
     require_apart([path], {Path(name).resolve() for name in inputs})
     with claim(path), scratch_folder(path) as folder:
         require_absent(path, overwrite=overwrite)
-        codes = ClassCodes.open(raster, spec.classes, spec.class_table)
+        codes = ClassCodes.open(raster, spec.classes, spec.class_table, of_objects=spec.separates_objects)
         if spec.separates_objects:
             codes = _object_codes(codes, layers, spec, folder / "objects.tif")
         return write_polygons(plan_polygons(codes, spec, path, probabilities))

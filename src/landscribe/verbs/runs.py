@@ -69,8 +69,6 @@ def report(folder: PathLike, *, out: PathLike | None = None) -> Path:
         LandscribeError: chips, model or measures are missing or damaged.
         OutputError: `out` exists and is no report, or cannot be written.
     """
-    from landscribe.reports.inputs import ReportInputs
-    from landscribe.reports.page import is_report, write_report
     from landscribe.runs import FOLDS, Run
 
     run = Run(Path(folder))
@@ -81,9 +79,20 @@ def report(folder: PathLike, *, out: PathLike | None = None) -> Path:
         )
     page = run.report_file if out is None else output_path(out)
     with claim(page):
-        require_replaceable(page, "a report", (".html", ".htm"), is_report)
+        require_replaceable(page, "a report", (".html", ".htm"), _is_report)
         _require_chips(run)
+        run.read_assessment()
+
+        # These imports take seconds, so an unfinished run is refused before them.
+        from landscribe.reports.inputs import ReportInputs
+        from landscribe.reports.page import write_report
+
         return write_report(ReportInputs.of_run(run), page)
+
+
+def _is_report(text: str) -> bool:
+    """True for a page of `report`, also of an earlier version; False for any other, a labelling page included."""
+    return all(part in text for part in ('<meta name="generator" content="landscribe">', '<section id="accuracy">'))
 
 
 def _require_chips(run: Run) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from landscribe.errors import RecipeError, listed, shortened
 from landscribe.geo.classes import read_class_table
 from landscribe.recipe import Recipe, into_sections
-from landscribe.spec import InputPath, checked
+from landscribe.spec import InputPath, checked, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from landscribe.training.spec import TrainSpec
 
 PathLike = str | Path
+
+
+def require_known(settings: dict[str, Any], keywords: type) -> None:
+    """Raise RecipeError for a setting that a verb of several specs does not take, with all that it takes."""
+    known = list(keywords.__annotations__)
+    for name in settings:
+        if name not in known:
+            raise RecipeError(f"unknown setting '{name}'{nearest(name, known)}")
 
 
 def recipe_of(

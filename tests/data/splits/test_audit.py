@@ -113,6 +113,7 @@ def test_a_duplicate_in_another_split_is_an_error(tmp_path, how, virtual):
     assert "train_r000_c064 and test_r064_c000" in line
     (duplicate,) = found.audit.duplicates
     assert duplicate.exact == (how == "pixel by pixel")
+    assert f"test_r064_c000 (correlation {duplicate.similarity:.2f})" in line
 
 
 def test_every_one_of_many_duplicates_is_found(tmp_path):
@@ -301,6 +302,7 @@ def test_check_exits_with_2_on_a_leak_and_with_0_without(tmp_path):
     assert (with_error.code, without.code) == (2, 0)
     assert with_error.out.startswith("error: chips of train and test are duplicates in 4 pairs, 0 of them pixel by")
     assert json.loads(without.out)["audit"]["duplicates"] == []
+    assert repr(check(sound)).startswith("Check(errors=0, warnings=")
 
 
 # Real scenes --------------------------------------------------------------------------------------------------

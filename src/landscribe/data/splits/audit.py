@@ -190,14 +190,15 @@ def _duplicate_findings(all_pairs: tuple[Duplicate, ...]) -> Iterator[tuple[Lite
         pairs = [duplicate for duplicate in all_pairs if duplicate.splits == splits]
         exact = sum(duplicate.exact for duplicate in pairs)
         examples = ", ".join(
-            f"{' and '.join(duplicate.chips)} ({duplicate.similarity:.2f})" for duplicate in pairs[:_EXAMPLES]
+            f"{' and '.join(duplicate.chips)} (correlation {duplicate.similarity:.2f})"
+            for duplicate in pairs[:_EXAMPLES]
         )
         yield (
             "error",
             (
                 f"chips of {splits[0]} and {splits[1]} are duplicates in {counted(len(pairs), 'pair')}, {exact} of "
-                "them pixel "
-                f"by pixel: {examples}{', …' if len(pairs) > _EXAMPLES else ''}. Expected no duplicates between "
-                "splits: accuracy would be too high. Leave the duplicates out, or put them into one split."
+                f"them pixel by pixel: {examples}{', …' if len(pairs) > _EXAMPLES else ''}. Expected no "
+                "duplicates between splits: accuracy would be too high. Leave the duplicates "
+                "out, or put them into one split."
             ),
         )
