@@ -68,8 +68,7 @@ class Assessment:
 
     @property
     def caveat(self) -> str:
-        """Why the measures are too high for new areas: the network was trained on these chips or labels, or these chips
-        chose its epoch.
+        """Why the measures are too high for new areas: the network was trained on the reference, or it chose the epoch.
 
         Empty if they are not known to be.
         """
