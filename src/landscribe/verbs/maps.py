@@ -82,8 +82,6 @@ def predict(
     >>> pixels.shape, pixels.dtype  # class values, on the grid of the scene
     ((1, 256, 192), dtype('uint8'))
     """
-    images = image_paths(images)
-
     from landscribe.geo.spec import ImagerySpec
     from landscribe.prediction.spec import PredictSpec
 
@@ -100,7 +98,7 @@ def predict(
 
     from landscribe.geo.inputs import open_rasters
 
-    rasters = open_rasters(images, imagery, resample=spec.resample)
+    rasters = open_rasters(image_paths(images), imagery, resample=spec.resample)
 
     # These imports take seconds, so a wrong setting or raster is refused before them.
     from landscribe.inference.backends.choice import require_engine
