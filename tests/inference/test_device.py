@@ -81,6 +81,14 @@ def test_of_a_network_in_training_mode_a_copy_is_in_eval_mode():
     assert in_eval_mode(chosen) is chosen
 
 
+def test_a_network_in_training_mode_that_cannot_be_copied_is_set_to_eval_mode_with_a_warning(caplog):
+    network = nn.Linear(1, 1)
+    network.kept = network(torch.ones(1, 1))  # a step's feature map, of which torch makes no copy
+    assert in_eval_mode(network) is network
+    assert not network.training
+    assert "set to eval mode, because it cannot be copied (Only Tensors created explicitly" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("requested", "bfloat16", "expected"),
     [

@@ -1,5 +1,6 @@
 """The memory of tiles is estimated without computing a tile."""
 
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -214,6 +215,13 @@ def test_global_context_of_a_pinned_model_is_searched_for_once(monkeypatch):
     pinned = model.pinned()
     assert [has_global_context(pinned) for _ in range(2)] == [True, True]
     assert len(traces) == 3
+
+
+def test_a_network_that_cannot_be_copied_is_traced():
+    model = model_of(AboveTheMean(), 2)
+    model.network.lock = threading.Lock()
+    assert estimated_memory([model], (1, 64, 64)) is not None
+    assert has_global_context(model)
 
 
 class Watching(nn.Module):

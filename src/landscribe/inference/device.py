@@ -1,6 +1,7 @@
 """Device and precision: where a network runs, in which type it computes, and how pixels get there and back."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscribe.errors import ModelError
+from landscribe.errors import ModelError, first_line
 from landscribe.machine import cpu_has_bfloat16
+
+log = logging.getLogger(__name__)
 
 TrainingPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _TRAINING_PRECISIONS: dict[str, TrainingPrecision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -49,12 +52,18 @@ def place_network(network: nn.Module, device: torch.device) -> nn.Module:
 def in_eval_mode(network: nn.Module) -> nn.Module:
     """The network if all of it is in eval mode, else a copy: the caller may go on to train it.
 
-    Its modes are not restored afterwards, because another thread may still predict with it.
+    Its modes are not restored afterwards, because another thread may still predict with it. A network that cannot be
+    copied, such as one that keeps a feature map of a training step, is set to eval mode, with a warning.
     """
     if not any(module.training for module in network.modules()):
         return network
-    with torch.inference_mode(mode=False):
-        return copy.deepcopy(network).eval()
+    try:
+        with torch.inference_mode(mode=False):
+            return copy.deepcopy(network).eval()
+    # A user's network may hold anything.
+    except Exception as error:  # noqa: BLE001
+        log.warning("the network is set to eval mode, because it cannot be copied (%s)", first_line(error))
+        return network.eval()
 
 
 def _gpu_has_bfloat16(device: torch.device) -> bool:

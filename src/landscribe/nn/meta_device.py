@@ -41,15 +41,21 @@ class _RangesOnCPU(TorchFunctionMode):
 def on_meta_device(network: Network) -> Network:
     """A copy of a network whose weights have no numbers.
 
-    The network itself is not touched, so that other threads may run it meanwhile.
+    The network itself is not touched, so that other threads may run it meanwhile. Other attributes of its modules are
+    shared: some, such as a kept feature map, cannot be copied.
     """
-    # For each of these, `deepcopy` takes what it believes to have copied before.
     copied: dict[int, Any] = {
         id(weight): nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=weight.requires_grad)
         for weight in network.parameters()
     }
     copied |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()}
-    return copy.deepcopy(network, copied)
+    copied |= {id(module): copy.copy(module) for module in network.modules()}
+    for module in network.modules():
+        for name in ("_parameters", "_buffers", "_modules"):
+            entries = {key: copied.get(id(value)) for key, value in vars(module)[name].items()}
+            vars(copied[id(module)])[name] = entries
+    own: Network = copied[id(network)]
+    return own
 
 
 def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -39,7 +39,7 @@ def build_backend(name: str, model: Model, device: torch.device, heads: tuple[st
 
     Args:
         name: a key of BACKENDS.
-        model: its network is moved to the device and set to eval mode.
+        model: its network, in eval mode, is moved to the device.
         device: where the backend runs.
         heads: names of the model's heads whose logits it gives, from one pass; () for the main head.
 
@@ -139,7 +139,7 @@ def compare_backends(
     """Time the installed backends on a model, and store the fastest in the user's cache.
 
     Args:
-        model: its network is moved to the device and set to eval mode.
+        model: its network, in eval mode, is moved to the device.
         tile: side of the images in pixels; rounded down to a multiple of the network's stride.
         batch: images at once.
         device: where the backends run.
@@ -203,7 +203,7 @@ def fastest_backend(
     the tolerance, it is the `default_backend`, with a warning for each map.
 
     Args:
-        model: its network is moved to the device and set to eval mode.
+        model: its network, in eval mode, is moved to the device.
         tile: side of the images in pixels.
         batch: images at once.
         device: where the backends run.
