@@ -1,5 +1,6 @@
 """Maps from Python: paths and models, alone or in lists."""
 
+import io
 import os
 from pathlib import Path
 
@@ -62,7 +63,11 @@ def test_a_single_raster_and_a_single_further_model_need_no_list(kind, tmp_path)
 def test_images_that_are_no_paths_are_refused_with_their_type(tmp_path, model):
     with rasterio.open(write_raster(tmp_path / "scene.tif", noise(1, 40, 50))) as opened:
         array = opened.read()
-        for images, kind in ((opened, "DatasetReader"), ([[opened]], "DatasetReader"), (array, "ndarray"), (5, "int")):
+        for images, kind in (
+            (opened, "DatasetReader"), ([[opened]], "DatasetReader"), (array, "ndarray"), (5, "int"),
+            ([[["a"]]], "list"), (b"a.tif", "bytes"), ({"image": "a.tif"}, "dict"), (io.BytesIO(), "BytesIO"),
+            (os.scandir(tmp_path), "ScandirIterator"),
+        ):  # fmt: skip
             with pytest.raises(RecipeError, match=rf"given as {kind} \(.*Expected a path.*its \.name") as refused:
                 ls.predict(model, images, out=tmp_path / "map.tif")
             assert "\n" not in str(refused.value)

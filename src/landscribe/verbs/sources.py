@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
+from io import IOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,24 +86,24 @@ def _require_source(given: Any, noun: type, name: str, expected: str) -> None:
 
 def image_paths(images: Any) -> list[Any]:
     """The images of a call as a list; raises RecipeError unless they are a path, paths, or lists of paths."""
-    found = _items(images)
-    for image in found:
-        for file in _items(image):
-            if not _is_path(file):
-                odd = next(each for each in (images, image, file) if not isinstance(each, (list, tuple)))
+    found = []
+    for image in _items(images):
+        files = _items(image)
+        for file in files:
+            if not isinstance(file, (str, Path)):
+                odd = next((each for each in (images, image) if not isinstance(each, (list, tuple))), file)
                 raise RecipeError(
                     f"an image is given as {type(odd).__name__} ({shortened(repr(odd))}). Expected a path, or a list "
                     "of paths. Of an open file, give its .name; write an array to a file first, with its CRS."
                 )
+        found.append(image if isinstance(image, (str, Path)) else files)
     return found
 
 
 def _items(given: Any) -> list[Any]:
-    return [given] if _is_path(given) or not isinstance(given, Iterable) else list(given)
-
-
-def _is_path(given: Any) -> bool:
-    return isinstance(given, (str, os.PathLike))
+    """What a list or an iterator holds; anything else alone, such as a path or an open file."""
+    is_one = isinstance(given, (str, Path, bytes, dict, IOBase)) or not isinstance(given, Iterable)
+    return [given] if is_one else list(given)
 
 
 def augmentation_of(augment: Any) -> AugmentSpec:

@@ -150,12 +150,13 @@ def _require_usable(
 ) -> None:
     """Raise ChipError unless a transform returned an image like the given one (H, W, C), and masks that fit."""
     shapes = {mask.shape for mask in (labels, valid, objects) if mask is not None}
-    if image.ndim != 3 or shapes != {image.shape[:2]} or not np.isin(labels, range(classes + 1)).all():
+    is_label = labels.dtype.kind in "ui" or (labels == np.round(labels)).all()
+    if image.ndim != 3 or shapes != {image.shape[:2]} or not is_label or labels.min() < 0 or labels.max() > classes:
         raise ChipError(
             f"the augmentation returned an image of shape {image.shape} and masks of shape "
             f"{' and '.join(map(str, sorted(shapes)))} with labels of {labels.min()} to {labels.max()}. Expected "
-            f"(height, width, bands), (height, width) and whole numbers of 0 to {classes}. Remove conversions to "
-            "tensors, and use nearest interpolation for masks."
+            f"(height, width, bands), masks of (height, width) and whole numbers of 0 to {classes}. Remove conversions "
+            "to tensors and last axes of masks, and use nearest interpolation for masks."
         )
     if image.shape[2] != like.shape[2]:
         raise ChipError(
