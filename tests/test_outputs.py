@@ -537,7 +537,8 @@ def test_an_old_geopackage_is_whole_without_its_log_before_it_is_replaced(tmp_pa
 
 
 @pytest.mark.parametrize("journal", ["WAL", "DELETE"])
-def test_a_geopackage_that_another_program_edits_is_refused_before_the_work(tmp_path, journal):
+def test_a_geopackage_that_another_program_edits_is_refused_before_the_work(tmp_path, monkeypatch, journal):
+    monkeypatch.setattr(locks, "_SECONDS", 0)
     path = tmp_path / "fields.gpkg"
     database(path, "old")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -550,6 +551,19 @@ def test_a_geopackage_that_another_program_edits_is_refused_before_the_work(tmp_
             database(temporary, "new")
         other.execute("COMMIT")
     assert values(path) == ["old", "edit"]
+
+
+def test_a_finished_geopackage_waits_for_a_program_that_saves_its_edits(tmp_path):
+    path = tmp_path / "fields.gpkg"
+    database(path, "old")
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        with atomic_file(path) as temporary:
+            database(temporary, "new")
+            other.execute("BEGIN IMMEDIATE")
+            save = threading.Timer(0.3, other.execute, ["COMMIT"])
+            save.start()
+        save.join()
+    assert values(path) == ["new"]
 
 
 @pytest.mark.parametrize("journal", ["WAL", "DELETE"])

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from landscribe.errors import OutputError
 
@@ -20,6 +21,9 @@ except ImportError:  # Windows
 _BYTES = range(2**30, 2**30 + 256)
 _LOGS = ("-wal", "-shm", "-journal")
 """Added to the name of a SQLite file in those of its log: changes that are not in the file yet, or to be undone."""
+
+_SECONDS = 10
+"""How long a finished file waits for a program that saves its changes to the old one."""
 
 
 def lock(file: int, *, shared: bool) -> None:
@@ -71,23 +75,30 @@ def close_locked(file: int, path: Path) -> None:
             path.unlink()
 
 
-def require_unlocked(path: Path) -> None:
+def require_unlocked(path: Path, *, seconds: float = 0) -> None:
     """Raise OutputError if another program is changing a GeoPackage. The changes of its log move into the file.
 
     A killed program leaves the log; when its changes are in the file, the file is whole without it. Other files, and
     those that SQLite cannot read or change, are left as they are.
+
+    Args:
+        path: the file.
+        seconds: how long to wait for the other program.
     """
     if path.suffix.lower() != ".gpkg" or not path.is_file():
         return
-    uri = f"{path.absolute().as_uri()}?mode=rw"
+    absolute = quote(path.absolute().as_posix())
+    # Without a server, which SQLite refuses: //server/share/a.gpkg of Windows is a path here.
+    uri = f"file://{absolute if absolute.startswith('/') else f'/{absolute}'}?mode=rw"
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)) as database:
+        with closing(sqlite3.connect(uri, uri=True, timeout=seconds, isolation_level=None)) as database:
             # An exclusive lock would refuse programs that only read.
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+        # The upper bits say why.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
             raise OutputError(
                 f"{path} is being changed by another program, such as QGIS. Nothing was changed. Save the edits and "
                 "close it there, or choose another path."
@@ -100,7 +111,7 @@ def remove_log(path: Path) -> None:
     Raises:
         OutputError: as `require_unlocked`.
     """
-    require_unlocked(path)
+    require_unlocked(path, seconds=_SECONDS)
     if path.suffix.lower() == ".gpkg":
         for suffix in _LOGS:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
