@@ -34,8 +34,13 @@ def known(pair) -> tuple[np.ndarray, np.ndarray]:
 
 def test_values_of_classes_are_refused_where_indices_are_counted():
     values = np.array([0, 3, 9, 255], np.uint8)
-    with pytest.raises(ClassError, match=r"^the arrays hold 9\. Expected indices of classes, 0 to 3, or 255"):
+    with pytest.raises(
+        ClassError, match=r"^the arrays hold 0 to 9, 0 to 9\. Expected indices of classes, 0 to 3, or 255"
+    ):
         Confusion.of(CLASSES, values, values)
+    for odd in (np.array([-1, 3]), np.array([1.0, 2.0])):
+        with pytest.raises(ClassError, match="Expected indices"):
+            Confusion.of(CLASSES, np.array([1, 1]), odd)
     counted = Confusion.of(CLASSES, *2 * [CLASSES.to_indices(values)])
     assert counted.counts.diagonal().tolist() == [1, 1, 0, 1]
 

@@ -59,10 +59,11 @@ class Confusion:
         count = len(classes)
         assessed = (reference != IGNORE) & (predicted != IGNORE)
         rows, cols = reference[assessed], predicted[assessed]
-        largest = max(rows.max(initial=0), cols.max(initial=0))
-        if largest >= count:
+        odd = [each for each in (rows, cols) if each.min(initial=0) < 0 or each.max(initial=0) >= count]
+        if odd or rows.dtype.kind not in "ui" or cols.dtype.kind not in "ui":
             raise ClassError(
-                f"the arrays hold {largest}. Expected indices of classes, 0 to {count - 1}, or {IGNORE}. "
+                f"the arrays hold {', '.join(f'{each.min()} to {each.max()}' for each in odd) or 'no integers'}. "
+                f"Expected indices of classes, 0 to {count - 1}, or {IGNORE}. "
                 "Convert values of classes with classes.to_indices."
             )
         pairs = rows.astype(np.int64) * count + cols
