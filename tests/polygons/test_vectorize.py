@@ -85,8 +85,8 @@ def test_the_number_of_polygons_by_class_and_their_area_are_said(mapped, tmp_pat
         vectorized(mapped, class_table=tmp_path / "names.csv", dissolve=True, minimum_area=9)
     # A road of 23 pixels, houses of 8 and 4. A metre of UTM in its middle is 1 / 0.9996 m long on the ground.
     assert [line for line in caplog.messages if line.startswith("polygons.fgb")] == [
-        f"polygons.fgb: 3 polygons (road 1, house 2), {35 / 0.9996**2:.2f} m²",
-        f"polygons.fgb: 1 MultiPolygon (road 1, house 0), {23 / 0.9996**2:.2f} m²",
+        f"polygons.fgb: 3 polygons (road: 1, house: 2), {35 / 0.9996**2:.2f} m²",
+        f"polygons.fgb: 1 MultiPolygon (road: 1, house: 0), {23 / 0.9996**2:.2f} m²",
     ]
 
 
@@ -94,7 +94,7 @@ def test_without_a_crs_the_number_of_polygons_is_said_without_an_area(tmp_path, 
     path = worlds.write_raster(tmp_path / "map.tif", VALUES, nodata=255, crs=None)
     with caplog.at_level(logging.INFO):
         vectorized(path, classes="2")
-    assert "polygons.fgb: 2 polygons (2 2)" in caplog.messages
+    assert "polygons.fgb: 2 polygons (2: 2)" in caplog.messages
 
 
 @pytest.mark.parametrize("suffix", FEATURE_FORMATS)

@@ -192,7 +192,7 @@ class _Counter:
     def summary(self, plan: PolygonPlan) -> str:
         """Features, those of each class, and their area, for people."""
         noun = "MultiPolygon" if plan.is_multiple else "polygon"
-        by_class = listed((f"{entry.name} {self.of_class[entry.value]:,}" for entry in plan.codes.classes), _NAMED)
+        by_class = listed((f"{entry.name}: {self.of_class[entry.value]:,}" for entry in plan.codes.classes), _NAMED)
         area = "" if math.isnan(self.square_metres) else f", {area_text(self.square_metres)}"
         return f"{counted(self.written, noun)} ({by_class}){area}"
 

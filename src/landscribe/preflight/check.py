@@ -44,7 +44,8 @@ class Check:
     def __repr__(self) -> str:
         counts = Counter(finding.severity for finding in self.findings)
         found = ", ".join(f"{severity}s={counts[severity]}" for severity in ("error", "warning", "note"))
-        return f"Check({found}, forecast={self.forecast})"
+        chips = "" if self.forecast is None else f", chips={self.forecast.chips}"
+        return f"Check({found}{chips})"
 
     @property
     def errors(self) -> tuple[str, ...]:
