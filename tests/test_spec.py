@@ -236,7 +236,7 @@ def test_help_says_the_type_range_and_default_of_a_setting_in_plain_words():
     assert "optimizer: 'adamw' or 'sgd'. Default: 'adamw'." in starts
     assert "log: path." in starts
     parameters = inspect.signature(ls.TrainSpec).parameters
-    assert str(parameters["weight_decay"]) == "weight_decay=0.01"
+    assert str(parameters["learning_rate"]) == "learning_rate=0.002"
     assert str(inspect.signature(ls.ChipSpec)).startswith("(*, size=256, stride=None")
 
 

@@ -17,7 +17,7 @@ from tomlkit.exceptions import ConvertError
 from tomlkit.items import AoT, Table
 
 from landscribe.assessment.spec import AssessSpec
-from landscribe.data.batches.augment_spec import AugmentSpec
+from landscribe.data.batches.augment_spec import AugmentSpec, is_long
 from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import class_rows
@@ -134,7 +134,7 @@ class Recipe(Spec):
         is_single = self.models.folds is None and train.devices in ("auto", 1)
         if is_given or not is_single or train.schedule == "plateau" or not holds_out:
             return False
-        return train.is_long(pass_length)
+        return is_long(train.passes(pass_length), train.total_steps(train.steps_a_pass(pass_length)))
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":

@@ -284,10 +284,10 @@ def test_the_passes_of_a_training_are_what_it_draws_over_what_a_pass_draws(setti
     ("passes", "number"), [(0.04, "0.04"), (1.0, "1"), (9.44, "9.4"), (9.96, "10"), (609.5, "610")]
 )
 def test_the_passes_are_written_as_whole_numbers_from_ten_on(passes, number):
-    line = _budget_label(TrainSpec(steps=200, learning_rate=0.002), "light", passes)
-    assert line == (
-        f"training: steps 200, in batches of 8; passes over the training ground: about {number}; augmentation light; "
-        "learning rate 0.002"
+    line = _budget_label(TrainSpec(steps=200), "light", passes)
+    assert (
+        line
+        == f"training: steps 200, in batches of 8; passes over the training ground: about {number}; augmentation light"
     )
 
 
@@ -301,30 +301,7 @@ def test_the_passes_are_written_as_whole_numbers_from_ten_on(passes, number):
     ],
 )
 def test_a_large_batch_of_a_budget_in_steps_is_said_to_take_more_chips(settings, said):
-    spec = TrainSpec(**{"effort": "standard", "learning_rate": "auto"} | settings)
-    assert said in _budget_label(spec, "light", 1.0)
-
-
-@pytest.mark.parametrize(
-    ("settings", "pass_length", "is_long"),
-    [
-        ({"steps": 1001}, 256, True),  # 31.3 passes of 32 steps
-        ({"steps": 1000}, 256, False),
-        ({"steps": 10_000}, 2664, True),  # 30.03 passes of 333 steps
-        ({"steps": 10_000}, 2672, False),  # 29.9 passes
-        ({"epochs": 100}, 256, True),
-        ({"effort": "quick"}, 8, False),  # 200 passes
-        ({"minutes": 600}, 8, False),
-    ],
-    ids=str,
-)
-def test_a_long_training_has_half_the_learning_rate_of_others_unless_one_is_given(settings, pass_length, is_long):
-    spec = TrainSpec(**settings)
-    assert spec.is_long(pass_length) is is_long
-    assert spec.with_learning_rate(is_long=is_long).learning_rate == (0.001 if is_long else 0.002)
-    for rate in (0.1, "auto"):
-        given = TrainSpec(learning_rate=rate, **settings).with_learning_rate(is_long=is_long)
-        assert given.learning_rate == rate
+    assert said in _budget_label(TrainSpec(**{"effort": "standard"} | settings), "light", 1.0)
 
 
 @pytest.mark.parametrize(("effort", "has_gpu", "expected"), [

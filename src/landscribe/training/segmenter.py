@@ -342,7 +342,7 @@ class Segmenter(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and the schedule of the settings."""
         rate = self.spec.learning_rate
-        assert isinstance(rate, float)  # chosen before: given, by the length of the training, or by the finder
+        assert rate != "auto"  # the learning rate finder has run before
         optimizer = optimizer_of(self.network, self.spec, rate, self.device)
         if self.spec.schedule == "plateau":
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(

@@ -26,11 +26,6 @@ EFFORT_STEPS = {"quick": 200, "standard": 2000, "thorough": 10_000}
 _MOST_EPOCHS, _LEAST_EPOCHS = 50, 5
 """Of a budget in steps: it is validated at least and at most so many times."""
 
-_LONG = {"passes": 30, "steps": 1000}
-"""Above these, a training is long (docs/LOG.md, 2026-11-29 and 2026-11-30)."""
-_RATES = {False: 2e-3, True: 1e-3}
-"""Peak learning rate by whether a training is long: the lower one gains where tones differ between images."""
-
 ScalingName = Literal["auto", "range", "percentiles", "standardise"]
 
 WITHOUT_EFFECT = {"workers", "log", "devices", "precision"}
@@ -101,10 +96,8 @@ class TrainSpec(Spec):
     chips, they take up to eight times as long as with 8."""
     accumulate: int = Field(1, ge=1, le=2**16)
     """Gradient accumulation: batches per optimizer step. Gradients are averaged as for one large batch."""
-    learning_rate: Annotated[Annotated[float, Field(gt=0, le=1000)] | Literal["auto"] | None, AlsoCalled("lr")] = None
-    """Peak learning rate. Default: 0.001 if the training has more than 1000 steps and shows each pixel of the training
-    ground more than 30 times, otherwise 0.002. auto runs a learning-rate range test on the training chips (Smith 2017,
-    arXiv:1506.01186)."""
+    learning_rate: Annotated[Annotated[float, Field(gt=0, le=1000)] | Literal["auto"], AlsoCalled("lr")] = 2e-3
+    """Peak learning rate; auto runs a learning-rate range test on the training chips (Smith 2017, arXiv:1506.01186)."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimizer: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), or SGD with momentum 0.9."""
     schedule: Literal["one_cycle", "cosine", "constant", "plateau"] = "one_cycle"
@@ -277,22 +270,6 @@ class TrainSpec(Spec):
         if steps is None:
             return None
         return steps / self.steps_an_epoch(steps_a_pass) * self.drawn_an_epoch(pass_length) / pass_length
-
-    def is_long(self, pass_length: int) -> bool:
-        """True if each pixel of the training ground is shown more than 30 times in more than 1000 steps.
-
-        Such a training gains from changes of tone and a lower learning rate, and the map from a final model. A budget
-        in minutes is not long.
-
-        Args:
-            pass_length: windows or chips of a pass.
-        """
-        passes, steps = self.passes(pass_length), self.total_steps(self.steps_a_pass(pass_length))
-        return (passes or 0) > _LONG["passes"] and (steps or 0) > _LONG["steps"]
-
-    def with_learning_rate(self, *, is_long: bool) -> Self:
-        """The settings with the default learning rate of a long training, or of another one, if none is given."""
-        return self if self.learning_rate else self.model_copy(update={"learning_rate": _RATES[is_long]})
 
 
 class ModelsSpec(Spec):

@@ -153,8 +153,8 @@ def train(
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     order = chip_sampler(training, spec, seed, group)
     spec = spec.model_copy(update={"sampling": sampling_of(order, spec)})
-    is_long = spec.is_long(order.pass_length)
-    spec, augmentation = spec.with_learning_rate(is_long=is_long), augmentation.resolved(is_long=is_long)
+    passes = spec.passes(order.pass_length)
+    augmentation = augmentation.resolved(passes, spec.total_steps(spec.steps_a_pass(order.pass_length)))
     fingerprint = _fingerprint(chips, spec, augmentation, change, seed, group)
     checkpoints = Checkpoints(out, fingerprint)
     if not overwrite and (finished := finished_model(out, fingerprint)):
@@ -163,7 +163,6 @@ def train(
         return finished
     with report_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
-        passes = spec.passes(order.pass_length)
         log.info(_budget_label(spec, "by the user's pipeline" if change else augmentation.preset, passes))
         lightning.seed_everything(seed, workers=True, verbose=False)
         network, start = _new_network(chips, spec) if resumed is None else _resumed_network(chips, spec, resumed)
@@ -197,9 +196,8 @@ def train(
 
 def _budget_label(spec: TrainSpec, augmentation: str, passes: float | None) -> str:
     """One line about the settings that the effort decides."""
-    rate = "" if spec.learning_rate == "auto" else f"; learning rate {spec.learning_rate:g}"
     if passes is None:
-        return f"training: {spec.minutes:g} minutes, in batches of {spec.batch}; augmentation {augmentation}{rate}"
+        return f"training: {spec.minutes:g} minutes, in batches of {spec.batch}; augmentation {augmentation}"
     budget = next((f"{name} {value}" for name in ("steps", "epochs") if (value := getattr(spec, name))), None)
     budget = budget or f"effort {spec.effort}, {EFFORT_STEPS[spec.effort]} steps"
     number = f"{passes:.0f}" if passes >= 10 else f"{passes:.2g}"
@@ -207,7 +205,7 @@ def _budget_label(spec: TrainSpec, augmentation: str, passes: float | None) -> s
     effect = f" ({more:g} times the chips of the default, in as many steps)" if more > 1 and not spec.epochs else ""
     return (
         f"training: {budget}, in batches of {spec.batch}{effect}; passes over the training ground: about {number}; "
-        f"augmentation {augmentation}{rate}"
+        f"augmentation {augmentation}"
     )
 
 

@@ -96,8 +96,8 @@ class TrainTable(TypedDict, total=False):
     batch: int | Literal["auto"]
     batch_size: int | Literal["auto"]
     accumulate: int
-    learning_rate: float | Literal["auto"] | None
-    lr: float | Literal["auto"] | None
+    learning_rate: float | Literal["auto"]
+    lr: float | Literal["auto"]
     optimizer: Literal["adamw", "sgd"]
     schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
     gradient_clip: float

@@ -250,7 +250,10 @@ def test_the_tone_of_each_band_scales_with_the_range_of_that_band(name):
     assert not torch.equal(changed, small.images * factors)
 
 
-@pytest.mark.parametrize(("is_long", "expected"), [(True, "standard"), (False, "light")])
-def test_auto_changes_tones_only_in_a_long_training(is_long, expected):
-    assert AugmentSpec().resolved(is_long=is_long).preset == expected
-    assert AugmentSpec(preset="strong").resolved(is_long=is_long).preset == "strong"
+@pytest.mark.parametrize(
+    ("passes", "steps", "expected"),
+    [(31, 1001, "standard"), (31, 1000, "light"), (30, 10_000, "light"), (400, 200, "light"), (None, None, "light")],
+)
+def test_auto_changes_tones_only_where_a_long_training_shows_each_pixel_often(passes, steps, expected):
+    assert AugmentSpec().resolved(passes, steps).preset == expected
+    assert AugmentSpec(preset="standard").resolved(passes, steps).preset == "standard"

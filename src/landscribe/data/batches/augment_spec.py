@@ -6,6 +6,9 @@ from pydantic import Field
 
 from landscribe.spec import Flag, NoFlag, Spec
 
+_LONG = {"passes": 30, "steps": 1000}
+"""Above these, a training gains from changes of tone, and the map from a final model; strong augmentation loses in
+trainings of up to 2000 steps (docs/LOG.md, 2026-11-29 and 2026-11-30)."""
 _IN_RECIPE = NoFlag("--augment takes a preset; single strengths are set in a recipe or in Python")
 
 
@@ -51,15 +54,16 @@ class AugmentSpec(Spec):
     mosaic: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
     """Probability that a chip is composed of quarters of four chips (Bochkovskiy et al. 2020, arXiv:2004.10934)."""
 
-    def resolved(self, *, is_long: bool) -> Self:
+    def resolved(self, passes: float | None, steps: int | None) -> Self:
         """The settings with the preset that auto stands for.
 
         Args:
-            is_long: whether the training is, as `TrainSpec.is_long` says.
+            passes: over the training ground; None if unknown.
+            steps: of the optimizer; None if unknown.
         """
         if self.preset != "auto":
             return self
-        return self.model_copy(update={"preset": "standard" if is_long else "light"})
+        return self.model_copy(update={"preset": "standard" if is_long(passes, steps) else "light"})
 
     @property
     def changes_anything(self) -> bool:
@@ -69,7 +73,12 @@ class AugmentSpec(Spec):
     def strength(self, name: str) -> float:
         """The setting, or the preset's value if it is left out; auto counts as light until it is resolved."""
         given = getattr(self, name)
-        return float(PRESETS[self.resolved(is_long=False).preset].get(name, 0) if given is None else given)
+        return float(PRESETS[self.resolved(None, None).preset].get(name, 0) if given is None else given)
+
+
+def is_long(passes: float | None, steps: int | None) -> bool:
+    """True if a training shows each pixel more than 30 times in more than 1000 steps; False if either is unknown."""
+    return (passes or 0) > _LONG["passes"] and (steps or 0) > _LONG["steps"]
 
 
 PRESETS: dict[str, dict[str, float]] = {
