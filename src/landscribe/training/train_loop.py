@@ -154,7 +154,8 @@ def train(
     order = chip_sampler(training, spec, seed, group)
     spec = spec.model_copy(update={"sampling": sampling_of(order, spec)})
     passes = spec.passes(order.pass_length)
-    augmentation = augmentation.resolved(passes, spec.total_steps(spec.steps_a_pass(order.pass_length)))
+    pixels = spec.chips_a_batch * spec.accumulate * size**2
+    augmentation = augmentation.resolved(passes, spec.total_steps(spec.steps_a_pass(order.pass_length)), pixels)
     fingerprint = _fingerprint(chips, spec, augmentation, change, seed, group)
     checkpoints = Checkpoints(out, fingerprint)
     if not overwrite and (finished := finished_model(out, fingerprint)):

@@ -251,9 +251,14 @@ def test_the_tone_of_each_band_scales_with_the_range_of_that_band(name):
 
 
 @pytest.mark.parametrize(
-    ("passes", "steps", "expected"),
-    [(31, 1001, "standard"), (31, 1000, "light"), (30, 10_000, "light"), (400, 200, "light"), (None, None, "light")],
-)
-def test_auto_changes_tones_only_where_a_long_training_shows_each_pixel_often(passes, steps, expected):
-    assert AugmentSpec().resolved(passes, steps).preset == expected
-    assert AugmentSpec(preset="standard").resolved(passes, steps).preset == "standard"
+    ("passes", "steps", "side", "expected"),
+    [
+        (31, 1001, 128, "standard"), (31, 2000, 128, "standard"), (31, 10_000, 128, "strong"),
+        (31, 1001, 256, "strong"), (31, 1000, 256, "light"), (30, 10_000, 256, "light"), (400, 200, 256, "light"),
+        (None, None, 256, "light"),
+    ],
+)  # fmt: skip
+def test_auto_is_stronger_the_more_pixels_a_long_training_draws(passes, steps, side, expected):
+    pixels = 8 * side**2
+    assert AugmentSpec().resolved(passes, steps, pixels).preset == expected
+    assert AugmentSpec(preset="standard").resolved(passes, steps, pixels).preset == "standard"

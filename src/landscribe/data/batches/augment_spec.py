@@ -7,8 +7,10 @@ from pydantic import Field
 from landscribe.spec import Flag, NoFlag, Spec
 
 _LONG = {"passes": 30, "steps": 1000}
-"""Above these, a training gains from changes of tone, and the map from a final model; strong augmentation loses in
-trainings of up to 2000 steps (docs/LOG.md, 2026-11-29 and 2026-11-30)."""
+"""Above these, a training gains from changes of tone, and the map from a final model (docs/LOG.md, 2026-11-29 and
+2026-11-30)."""
+_MANY_PIXELS = 500_000_000
+"""Drawn in a long training: with fewer ones strong augmentation lost, with more it was good on each data set."""
 _IN_RECIPE = NoFlag("--augment takes a preset; single strengths are set in a recipe or in Python")
 
 
@@ -17,8 +19,9 @@ class AugmentSpec(Spec):
 
     preset: Annotated[Literal["auto", "none", "light", "standard", "strong"], Flag("--augment")] = "auto"
     """Augmentation preset. light: flips and quarter turns; standard: also brightness, contrast, gamma and saturation;
-    strong: all except mixup, mosaic, median and band_swap. auto: standard if the training has more than 1000 steps and
-    shows each pixel of the training ground more than 30 times, otherwise light."""
+    strong: all except mixup, mosaic, median and band_swap. auto: light, unless the training has more than 1000 steps
+    and shows each pixel of the training ground more than 30 times; then standard, or strong if its batches have more
+    than 500 million pixels in all (2000 steps of 8 chips have 262 million at 128 pixels, 1049 million at 256)."""
     symmetries: Annotated[bool | None, _IN_RECIPE] = None
     """Flips and quarter turns."""
     rotation: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=180)
@@ -54,16 +57,18 @@ class AugmentSpec(Spec):
     mosaic: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
     """Probability that a chip is composed of quarters of four chips (Bochkovskiy et al. 2020, arXiv:2004.10934)."""
 
-    def resolved(self, passes: float | None, steps: int | None) -> Self:
+    def resolved(self, passes: float | None, steps: int | None, pixels: int) -> Self:
         """The settings with the preset that auto stands for.
 
         Args:
             passes: over the training ground; None if unknown.
             steps: of the optimizer; None if unknown.
+            pixels: that a step draws.
         """
         if self.preset != "auto":
             return self
-        return self.model_copy(update={"preset": "standard" if is_long(passes, steps) else "light"})
+        long = "strong" if (steps or 0) * pixels > _MANY_PIXELS else "standard"
+        return self.model_copy(update={"preset": long if is_long(passes, steps) else "light"})
 
     @property
     def changes_anything(self) -> bool:
@@ -73,7 +78,7 @@ class AugmentSpec(Spec):
     def strength(self, name: str) -> float:
         """The setting, or the preset's value if it is left out; auto counts as light until it is resolved."""
         given = getattr(self, name)
-        return float(PRESETS[self.resolved(None, None).preset].get(name, 0) if given is None else given)
+        return float(PRESETS[self.resolved(None, None, 0).preset].get(name, 0) if given is None else given)
 
 
 def is_long(passes: float | None, steps: int | None) -> bool:
