@@ -647,7 +647,15 @@ def test_a_crs_that_no_geotiff_holds_is_that_of_the_map(scene, trained, refused)
     refused("predict", trained, scene, "--crs", "OGC:CRS84", "--any-pixel-size", "--out", "map.tif", words=words)
 
 
-def test_a_missing_model_folder_is_refused(scene, refused):
+def test_a_missing_model_folder_is_refused(scene, trained, refused):
+    refused(
+        "predict",
+        trained.parent,
+        scene,
+        "--out",
+        "new/map.tif",
+        words=("has no config.json", "Its folder model is one."),
+    )
     refused("predict", "nowhere", scene, "--out", "new/map.tif", words=("nowhere has no config.json",))
 
 

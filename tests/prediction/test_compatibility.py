@@ -265,6 +265,24 @@ def test_bands_in_another_order_are_reordered_by_name(tmp_path):
     np.testing.assert_array_equal(conform(model_of_three(), raster, PredictSpec()).read(raster.grid.window)[0], array)
 
 
+def test_the_bands_of_the_model_are_chosen_by_name_from_a_raster_that_has_more(tmp_path):
+    array = np.random.default_rng(0).integers(1, 9000, (4, 20, 30)).astype(np.uint16)
+    raster = Raster.open([write_raster(tmp_path / "a.tif", array, descriptions=("nir", "blue", "red", "green"))])
+    chosen = conform(model_of_three(), raster, PredictSpec())
+    assert chosen.bands == ("red", "green", "nir")
+    np.testing.assert_array_equal(chosen.read(raster.grid.window)[0], array[[2, 3, 0]])
+
+
+@pytest.mark.parametrize("names", [None, ("Band 1", "Band 2", "Band 3", "Band 4"), ("Band_1", "Band_2", "Band_3", "x")])
+def test_positions_are_no_names_from_which_bands_are_chosen(tmp_path, names):
+    array = noise(4, 8, 9).astype(np.uint16)
+    raster = Raster.open([write_raster(tmp_path / "a.tif", array, descriptions=names)])
+    bands = raster.bands[2::-1]
+    model = Model.wrap(Identity(3), bands=bands, classes=["a", "b", "c"], dtype="uint16")
+    with pytest.raises(ModelError, match=r"has 4 bands .*model takes 3 .*in the model's order.*--bands 3,2,1\.$"):
+        conform(model, raster, PredictSpec())
+
+
 def test_a_raster_with_other_tags_is_brought_to_the_numbers_of_the_training(tmp_path, caplog):
     """Sentinel-2 before and since baseline 04.00."""
     array = np.random.default_rng(0).integers(1, 9000, (3, 20, 30)).astype(np.uint16)

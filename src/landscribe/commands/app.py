@@ -56,9 +56,9 @@ app = typer.Typer(
 )
 
 FREQUENT = (
-    "without", "bands", "label_field", "label_crs", "labelled_area", "sparse", "size", "by", "val", "test", "preset",
-    "architecture", "encoder", "effort", "minutes", "loss", "class_weights", "sampling", "background", "folds", "area",
-    "minimum_area", "simplify", "square", "reference", "reference_field",
+    "without", "band_numbers", "bands", "label_field", "label_crs", "labelled_area", "sparse", "size", "by", "val",
+    "test", "preset", "architecture", "encoder", "effort", "minutes", "loss", "class_weights", "sampling", "background",
+    "folds", "area", "minimum_area", "simplify", "square", "reference", "reference_field",
 )  # fmt: skip
 """Settings that the help of a run shows; --help-all shows all."""
 

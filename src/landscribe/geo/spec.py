@@ -1,12 +1,25 @@
 """The settings of imagery. Loads pydantic only, so that a command's help needs no GDAL."""
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from landscribe.spec import AnyFloat, CommaList, NumberList, Spec
 
+
+def _band_numbers(value: Any) -> Any:
+    """Split text at commas."""
+    if not isinstance(value, str):
+        return value
+    numbers = [part.strip() for part in value.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise ValueError("expected band numbers such as 3,2,1")
+    return numbers
+
+
 EdgePolicy = Literal["shift", "pad", "drop"]
+BandNumbers = Annotated[tuple[Annotated[int, Field(ge=1, le=2**16)], ...], BeforeValidator(_band_numbers)]
+"""Numbers of bands, from 1."""
 NodataRule = Literal["auto", "any", "all"]
 """A pixel is nodata if `any` of its bands holds the nodata value, or only if `all` do. Unsigned imagery often has 0 or
 its largest value both as nodata and as a dark or bright pixel: `auto` means `all` for these, `any` for others."""

@@ -156,7 +156,8 @@ def _no_config(folder: Path) -> ModelError:
         return ModelError(f"{folder} is a file. {expected} Give the folder {folder.parent} if it is that of the model.")
     if not os.path.lexists(folder):
         return ModelError(f"{folder} has no {CONFIG}: there is no such folder. {expected}")
-    return ModelError(f"{folder} has no {CONFIG}. {expected}")
+    inner = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    return ModelError(f"{folder} has no {CONFIG}. {expected}{f' Its folder {inner[0]} is one.' if inner else ''}")
 
 
 def _unusable(path: Path, error: ValidationError) -> ModelError:

@@ -13,7 +13,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, GridError, ModelError, RasterError, counted
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, crs_label
-from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
+from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, require_resamplable, resample_to
 from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.raster import Raster
@@ -23,7 +23,7 @@ from landscribe.prediction.spec import PredictSpec
 
 log = logging.getLogger(__name__)
 
-_UNNAMED = re.compile(r"band\d+")
+_UNNAMED = re.compile(r"(?i)band[ _]?\d+")
 _TOLERANCE = 1.25
 _ROUNDING = 0.01
 """Difference of pixel sizes up to which they count as one number, as in resampling."""
@@ -71,7 +71,7 @@ def _note_kept_size(model: Model, raster: Raster) -> None:
 def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
     """The raster with the chosen bands, the model's encoding, and the model's nodata value if it has none."""
     name = raster.paths[0]
-    raster = as_bands(raster, model.bands) if spec.bands is None else raster.select(spec.bands)
+    raster = _named_bands(model, raster) if spec.bands is None else raster.select(spec.bands)
     _require_bands(model, raster, name, chosen=spec.bands is not None)
     if raster.nodata is None:
         raster = raster.with_nodata(model.nodata)
@@ -85,14 +85,28 @@ def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
     return raster
 
 
+def _named_bands(model: Model, raster: Raster) -> Raster:
+    """The bands with the names of the model's, in its order, if the raster names them all; otherwise the raster."""
+    numbers = _numbers_by_name(model, raster)
+    # Of a file that names no band, "band1" is a position: it says nothing of what the band is.
+    is_said = len(raster.bands) == len(model.bands) or not any(map(_UNNAMED.fullmatch, model.bands))
+    return raster.select(numbers) if numbers and is_said and raster.bands != model.bands else raster
+
+
+def _numbers_by_name(model: Model, raster: Raster) -> list[int]:
+    """The numbers of the raster's bands with the names of the model's; empty if it lacks one of them."""
+    if not set(model.bands) <= set(raster.bands):
+        return []
+    return [raster.bands.index(band) + 1 for band in model.bands]
+
+
 def _warn_other_names(model: Model, raster: Raster, spec: PredictSpec) -> None:
     """Warn if a chosen band has, by its name, another position in the model's order."""
     for number, expected in zip(spec.bands or (), model.bands, strict=False):
         name = raster.bands[number - 1]
         # Names of files without any say nothing of what the bands are.
         if name != expected and name in model.bands and not _UNNAMED.fullmatch(name):
-            same = set(model.bands) <= set(raster.bands)
-            numbers = ",".join(str(raster.bands.index(band) + 1) for band in model.bands) if same else "others"
+            numbers = ",".join(map(str, _numbers_by_name(model, raster))) or "others"
             log.warning(
                 "band %d of %s is %s by its name, but was chosen as the model's %s. If the names are right, pass "
                 "--bands %s", number, raster.paths[0], name, expected, numbers,
@@ -116,11 +130,12 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
             if chosen
             else f"{name} has {counted(len(raster.bands), 'band')}"
         )
+        numbers = ",".join(map(str, _numbers_by_name(model, raster) or range(1, len(model.bands) + 1)))
         remedy = (
             "Stack it with the files of the other bands: their folder with --stack, or their paths joined by commas "
             "(B1.tif,B2.tif)."
             if len(raster.bands) < len(model.bands) and not chosen
-            else "Choose bands by number in the model's order, for example --bands 1,2,3."
+            else f"Choose bands by number in the model's order, for example --bands {numbers}."
         )
         raise ModelError(f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). {remedy}")
 

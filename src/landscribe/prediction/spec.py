@@ -1,9 +1,10 @@
 """The settings of prediction. No training setting is among them: the Model carries what it needs."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from landscribe.geo.spec import BandNumbers
 from landscribe.inference.backends import BACKENDS
 from landscribe.spec import InputPath, InTable, NotInRun, SharedName, Spec
 
@@ -13,18 +14,6 @@ else:
     # Type checkers refuse choices that are computed; pydantic, flags and the keywords of the verbs take them.
     Engine = Literal["auto", *BACKENDS]
 
-
-def _band_numbers(value: Any) -> Any:
-    """Split text at commas."""
-    if not isinstance(value, str):
-        return value
-    numbers = [part.strip() for part in value.split(",")]
-    if not all(number.isdecimal() for number in numbers):
-        raise ValueError("expected band numbers such as 3,2,1")
-    return numbers
-
-
-BandNumber = Annotated[int, Field(ge=1, le=2**16)]
 
 CHOSEN = frozenset({"tile", "margin", "batch", "engine", "tolerance"})
 """Settings that are chosen for the machine where the user leaves them open. A fingerprint holds the choice."""
@@ -57,11 +46,11 @@ class PredictSpec(Spec):
     batch: Annotated[int | None, InTable()] = Field(None, ge=1, le=2**16)
     """Tiles per batch. Default: 1 on a CPU, as many as keep it busy on a GPU."""
     bands: Annotated[
-        tuple[BandNumber, ...] | None,
-        BeforeValidator(_band_numbers),
+        BandNumbers | None,
         NotInRun("a run maps all bands that its network was trained on; landscribe predict chooses those of a raster"),
     ] = None
-    """Band numbers of the raster (from 1) in the model's order, such as 3,2,1. Default: all."""
+    """Band numbers of the raster (from 1) in the model's order, such as 3,2,1. Default: those with the names of the
+    model's bands, if the files name them; otherwise all."""
     any_pixel_size: bool = False
     """Ignore a mismatch between the pixel sizes of the raster and of the model."""
     ignore_scale: bool = False

@@ -16,7 +16,7 @@ from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import is_coarser
 from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.nodata import nodata_label
-from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.raster import CHOOSE_BANDS, Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.preflight.findings import Finding
@@ -131,8 +131,8 @@ def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
     (a, b), (ours, theirs) = (first.paths[0], other.paths[0]), (", ".join(first.bands), ", ".join(other.bands))
     if len(other.bands) != len(first.bands):
         yield Finding(
-            "error", f"{b} has bands {theirs}, {a} has {ours}. Expected the same in all scenes. Convert one "
-            "(gdal_translate -b).",
+            "error", f"{b} has bands {theirs}, {a} has {ours}. Expected the same in all scenes. "
+            f"{CHOOSE_BANDS}.",
         )  # fmt: skip
         return
     if other.bands != first.bands and set(other.bands) == set(first.bands):

@@ -25,6 +25,7 @@ class SceneTable(TypedDict, total=False):
 
     stack: bool
     without: Sequence[str] | str
+    band_numbers: Sequence[int] | None
     bands: Sequence[str] | None | str
     label_field: str | None
     label_layer: str | None
@@ -252,6 +253,7 @@ class ChipKeywords(ChipTable, SplitTable, total=False):
     class_table: str | Path | None
     stack: bool
     without: Sequence[str] | str
+    band_numbers: Sequence[int] | None
     bands: Sequence[str] | None | str
     label_field: str | None
     label_layer: str | None
@@ -314,7 +316,7 @@ class PredictKeywords(PredictTable, total=False):
     assets: Sequence[str] | str
     stack: bool
     mosaic: bool
-    bands: Sequence[int] | None | str
+    bands: Sequence[int] | None
     shard: str | None
 
 
@@ -332,6 +334,7 @@ class DemoKeywords(SplitTable, TrainTable, ModelsTable, AssessTable, total=False
 
     stack: bool
     without: Sequence[str] | str
+    band_numbers: Sequence[int] | None
     bands: Sequence[str] | None | str
     label_field: str | None
     label_layer: str | None

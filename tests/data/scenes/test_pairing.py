@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import rasterio
+from pydantic import ValidationError
 
 from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
@@ -168,11 +169,40 @@ def test_bands_have_the_names_of_the_scene_spec(tmp_path):
     (scene,), _ = open_scenes([SceneSpec(image=(image,), labels=labels, bands=("nir", "red", "green"))])
     assert scene.image.bands == ("nir", "red", "green")
     for names, words in (
-        (("nir", "red"), r"has 3 bands, but 2 names of bands are given \(nir, red\)\. .*gdal_translate -b 1 -b 2"),
+        (("nir", "red"), r"has 3 bands, but 2 names of bands are given \(nir, red\)\. .*--band-numbers"),
         (("red", "nir", "red"), r"names red, nir, red of the bands of \S*a\.tif have red more than once\. Expected a"),
     ):
         with pytest.raises(RasterError, match=words):
             open_scenes([SceneSpec(image=(image,), labels=labels, bands=names)])
+
+
+def test_the_scene_has_the_bands_of_its_numbers_with_their_nodata(tmp_path):
+    pixels = noise(4, SIDE, SIDE)
+    nir = write_raster(tmp_path / "nir.tif", pixels[3:], descriptions=["nir"])
+    rgb = write_raster(tmp_path / "rgb.tif", pixels[:3], descriptions=["red", "green", "blue"])
+    labels = str(write_raster(tmp_path / "labels.tif", values()))
+
+    def opened(**settings):
+        spec = SceneSpec(image=(str(rgb), str(nir)), labels=labels, **settings)
+        return open_scenes([spec])[0][0].image
+
+    image = opened(band_numbers=(4, 1, 2), nodata=(1, 2, 3, 4), nodata_rule="any")
+    assert (image.bands, image.nodata) == (("nir", "red", "green"), (4, 1, 2))
+    expected = pixels[[3, 0, 1]]
+    read, valid = image.read(ALL)
+    np.testing.assert_array_equal(valid, (expected != np.array([4, 1, 2])[:, None, None]).all(0))
+    np.testing.assert_array_equal(read, expected * valid)
+    assert opened(band_numbers="4,1,2", bands=("a", "b", "c")).bands == ("a", "b", "c")
+    with pytest.raises(RasterError, match=r"has bands 1 to 4 \(red, green, blue, nir\), but 5 was asked for"):
+        opened(band_numbers=(5,))
+
+
+@pytest.mark.parametrize("numbers", [(), (1, 1), "1,x", (0, 1)])
+def test_band_numbers_are_different_and_count_from_1(numbers):
+    with pytest.raises(
+        ValidationError, match=r"different band numbers|band numbers such as|greater than or equal to 1"
+    ):
+        SceneSpec(image=("a.tif",), band_numbers=numbers)
 
 
 # ---- polygons and areas by name

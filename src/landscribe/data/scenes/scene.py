@@ -48,7 +48,7 @@ from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.derived.located import SizeError, refuse_other_sizes
 from landscribe.geo.rasters.derived.resampling import at_pixel_size
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.raster import CHOOSE_BANDS, Pixels, Raster, Valid
 from landscribe.geo.vectors.burning import rasterize_mask
 
 log = logging.getLogger(__name__)
@@ -187,8 +187,9 @@ def open_images(
 
 
 def open_image(spec: SceneSpec, polygons: PolygonFiles | None = None) -> Raster:
-    """The image of a scene, with the band names, the area and the pixel size of `spec`."""
+    """The image of a scene, with the bands, their names, the area and the pixel size of `spec`."""
     image = open_imagery(spec.image, spec)
+    image = image if spec.band_numbers is None else image.select(spec.band_numbers)
     image = image if spec.bands is None else image.with_band_names(spec.bands)
     if not is_printable("".join(image.bands)):
         raise RasterError(
@@ -235,10 +236,11 @@ def _require_same_bands(images: Sequence[Raster]) -> None:
             least, most = sorted((first, other), key=lambda image: len(image.bands))
             may_be_mask = len(least.bands) == 1 < len(most.bands) and "int" in least.dtype
             mask = f" If {least.paths[0]} is a mask, leave it out (--without)." if may_be_mask else ""
+            same = other.dtype == first.dtype
+            remedy = f"{CHOOSE_BANDS}." if same else "Convert one (gdal_translate)."
             raise GridError(
                 f"{other.paths[0]} has {counted(len(other.bands), 'band')} of {other.dtype}, but {first.paths[0]} has "
-                f"{len(first.bands)} of {first.dtype}. Expected the same for all scenes. Convert one (gdal_translate)."
-                f"{mask}"
+                f"{len(first.bands)} of {first.dtype}. Expected the same for all scenes. {remedy}{mask}"
             )
 
 

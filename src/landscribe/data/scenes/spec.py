@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from landscribe.geo.spec import NodataRuleName, NodataValues, Palette
+from landscribe.geo.spec import BandNumbers, NodataRuleName, NodataValues, Palette
 from landscribe.spec import CommaList, InputPath, NoFlag, Spec, StoredName
 
 SplitName = Literal["train", "val", "test"]
@@ -23,8 +23,11 @@ class SceneSpec(Spec):
     """The files of a folder or pattern are the bands of one scene."""
     without: Annotated[tuple[str, ...], CommaList] = ()
     """Names of images of a folder or pattern to leave out."""
+    band_numbers: BandNumbers | None = None
+    """Numbers of the bands that are used, in this order, such as 4,3,2; from 1, and counted on over stacked files.
+    Default: all bands."""
     bands: Annotated[tuple[StoredName, ...] | None, CommaList] = None
-    """Band names, such as red,green,nir. Default: the names in the files."""
+    """Names of the bands that are used, such as red,green,nir. Default: the names in the files."""
     label_field: str | None = None
     """Class column of the polygons; without it, all polygons are one class, named like the file. Points, as those of a
     CSV file, need it."""
@@ -86,6 +89,13 @@ class SceneSpec(Spec):
                 f"{self.label_threshold:g}; choose one of them"
             )
         return self
+
+    @field_validator("band_numbers")
+    @classmethod
+    def _require_different(cls, numbers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if numbers is not None and (not numbers or len(set(numbers)) < len(numbers)):
+            raise ValueError("expected different band numbers such as 4,3,2")
+        return numbers
 
     @field_validator("image", mode="before")
     @classmethod

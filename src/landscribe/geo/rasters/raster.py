@@ -32,6 +32,7 @@ Pixels = NDArray[Any]
 Valid = NDArray[np.bool_]
 """(rows, cols), True where usable."""
 
+CHOOSE_BANDS = "To use some of the bands, give their numbers (--band-numbers 1,2,3; in a recipe: band_numbers)"
 _DETAIL_PER_AXIS = 4
 """Windows along each axis among which `Raster.sample_windows` chooses."""
 
@@ -226,8 +227,7 @@ class Raster:
         if len(bands) != len(self.bands):
             raise RasterError(
                 f"{self.paths[0]} has {counted(len(self.bands), 'band')}, but {counted(len(bands), 'name')} of bands "
-                f"are given ({', '.join(bands)}). Expected a name for each band. To use some of the bands, write them "
-                "to another file first (gdal_translate -b 1 -b 2)."
+                f"are given ({', '.join(bands)}). Expected a name for each band. {CHOOSE_BANDS}."
             )
         if same := [band for band in dict.fromkeys(bands) if bands.count(band) > 1]:
             raise RasterError(
