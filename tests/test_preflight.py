@@ -212,6 +212,20 @@ def test_a_class_column_of_a_reference_that_is_a_raster_is_an_error_before_the_t
     assert "truth.tif is a label raster" in found
 
 
+@pytest.mark.parametrize(("split", "is_warned"), [(None, True), ("test", False)])
+def test_a_reference_that_is_the_labels_of_the_training_is_warned_about(tmp_path, split, is_warned):
+    scenes = []
+    for name, own in (("a", "train"), ("b", "val"), ("c", split)):
+        labels = str(write_raster(tmp_path / f"{name}_labels.tif", np.indices((H, W)).sum(0) % 2 + np.uint8(1)))
+        image = write_raster(tmp_path / f"{name}.tif", noise(3, H, W))
+        scenes.append(SceneSpec(image=(str(image),), labels=labels, split=own))
+    recipe = Recipe(
+        scenes=scenes, chips={"size": 16}, train={"encoder": "plain"}, assess={"reference": scenes[-1].labels}
+    )
+    warnings = [finding.text for finding in check(recipe, trial=False).findings if finding.severity == "warning"]
+    assert any("c_labels.tif, has the labels of the training" in text for text in warnings) == is_warned
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

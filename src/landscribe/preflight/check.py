@@ -115,6 +115,12 @@ def _check_reference(recipe: Recipe, classes: Classes) -> Iterator[Finding]:
             )
     except LandscribeError as error:
         yield Finding("error", f"the independent reference: {error}")
+    trained = {Path(source.labels).resolve() for source in recipe.scenes if source.labels and source.split != "test"}
+    if reference is not None and Path(reference).resolve() in trained:
+        yield Finding(
+            "warning", f"the independent reference, {reference}, has the labels of the training: its measures will be "
+            "too high for new areas. Leave it out (the test chips assess the map), or give one that no training sees.",
+        )  # fmt: skip
 
 
 def check_chips(chips: Chips) -> Check:
