@@ -647,6 +647,12 @@ def test_a_crs_that_no_geotiff_holds_is_that_of_the_map(scene, trained, refused)
     refused("predict", trained, scene, "--crs", "OGC:CRS84", "--any-pixel-size", "--out", "map.tif", words=words)
 
 
+def test_a_folder_where_one_raster_is_expected_is_named_as_a_folder(tmp_path, refused):
+    (tmp_path / "tiles").mkdir()
+    words = ("tiles cannot be read", "It is a folder: give a file in it, or join its files")
+    refused("sample", "tiles", "--size", "50", "--out", "points.gpkg", words=words)
+
+
 def test_a_missing_model_folder_is_refused(scene, trained, refused):
     refused(
         "predict",

@@ -11,6 +11,7 @@ import pandas as pd
 import pyogrio
 import pytest
 import rasterio
+from affine import Affine
 from tests import worlds
 
 from landscribe.errors import LandscribeError
@@ -169,6 +170,32 @@ def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path, sample, save):
     save(sample.units, path)
     opened = ReferenceSample.open(path).units.sort_values("id", ignore_index=True)
     pd.testing.assert_frame_equal(opened, sample.units, check_dtype=False, rtol=1e-8)
+
+
+def test_centres_between_two_numbers_of_six_digits_are_those_that_were_drawn(tmp_path):
+    """Pixels of 0.0001 degrees have centres such as 20.31705, whose nearest binary number has 17 digits."""
+    path = worlds.write_raster(
+        tmp_path / "map.tif",
+        np.ones((99, 99), np.uint8),
+        crs="EPSG:4326",
+        transform=Affine(1e-4, 0, 20.3, 0, -1e-4, 60.1),
+    )
+    sample = sample_of(path, design="simple", size=200)
+    sample.save(tmp_path / "points.csv")
+    sample.units.to_csv(tmp_path / "points.csv", index=False, float_format="%.15g")
+    assert len(ReferenceSample.open(tmp_path / "points.csv").units) == 200
+
+
+def test_classes_that_a_table_holds_as_floats_are_read(tmp_path):
+    values = np.random.default_rng(0).integers(11, 13, (30, 40)).astype(np.uint8)
+    sample = sample_of(worlds.write_raster(tmp_path / "map.tif", values), design="simple", size=20)
+    numbers = sample.units["map"].astype(float).where(sample.units["id"] > 3)
+    sample.save(tmp_path / "points.csv")
+    labelled(sample, reference=numbers).units.to_csv(tmp_path / "points.csv", index=False)
+    assert "11.0" in (tmp_path / "points.csv").read_text()
+    opened = ReferenceSample.open(tmp_path / "points.csv").units.set_index("id").sort_index()
+    expected = sample.units.set_index("id").sort_index()["map"]
+    assert opened["reference"].tolist() == ["", "", "", *expected.tolist()[3:]]
 
 
 def test_a_table_in_another_encoding_is_refused_in_words(tmp_path, sample):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
 import pytest
 import rasterio
 import shapely
@@ -174,6 +175,28 @@ def test_a_buffer_holds_the_pixels_within_its_distance(tmp_path):
     codes = frame.read(raster.grid.window).strata
     rows, cols = np.mgrid[:9, :9] - 4
     assert ((codes == BUFFER) == ((np.hypot(rows, cols) <= 2.1) & (values == 2))).all()
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [("EPSG:4326", Affine(0.02, 0, 10, 0, -0.02, 71)), ("EPSG:3857", Affine(3000, 0, 1e6, 0, -3000, 11.2e6))],
+)
+def test_a_buffer_has_its_width_on_the_ground_at_every_latitude(tmp_path, crs, transform):
+    values = np.full((300, 61), 2, np.uint8)
+    values[:, 30] = 1
+    raster = Raster.open([worlds.write_raster(tmp_path / "map.tif", values, crs=crs, transform=transform)])
+    frame = plan_sample(raster, SampleSpec.of({"size": 6, "buffer_around": "1", "buffer": 9000})).frame
+    near = frame.read(raster.grid.window).strata == BUFFER
+    cols, rows = np.meshgrid(np.arange(61) + 0.5, np.arange(300) + 0.5)
+    x, y = transform.c + transform.a * cols, transform.f + transform.e * rows
+    lon, lat = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    distance = pyproj.Geod(ellps="WGS84").inv(lon, lat, np.broadcast_to(lon[:, 30:31], lon.shape), lat)[2]
+    is_sure = (abs(distance / 9000 - 1) > 0.01) & (values == 2)
+    np.testing.assert_array_equal(near[is_sure], distance[is_sure] < 9000)
+    assert near.sum(axis=1).min() < 0.95 * near.sum(axis=1).max()
+    # Rows that are read alone have the codes that they have in the whole.
+    alone = np.concatenate([frame.read_rows(row).strata for row in range(300)])
+    np.testing.assert_array_equal(alone == BUFFER, near)
 
 
 def test_units_lie_inside_the_area(tmp_path, mapped):

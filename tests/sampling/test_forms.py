@@ -98,7 +98,10 @@ def test_labels_of_a_layer_of_points_come_back_by_id(tmp_path, sample):
         ({"x": [1], "reference": ["1"]}, "has the columns x, reference. Expected one of id"),
         ({"id": [1], "cover": ["forest"]}, "has no column of class names"),
         ({"id": [1], "a": ["1"], "b": ["2"]}, "has the classes in a, b. Expected one column"),
-        ({"id": [1, 1], "reference": ["1", "2"]}, "has '1' in its column id. Expected the number of each unit once"),
+        (
+            {"id": [1, 1], "reference": ["1", "2"]},
+            "has '1' in its column id more than once. Expected the number of each unit once",
+        ),
         ({"id": ["a"], "reference": ["1"]}, "has 'a' in its column id"),
     ],
 )

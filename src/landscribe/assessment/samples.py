@@ -21,8 +21,8 @@ from landscribe.texts import AREA_UNITS, area_unit
 
 log = logging.getLogger(__name__)
 
-_FEWEST = 2
-"""Units of each map class from which a sample is stratified after the draw."""
+_FEWEST = 8
+"""Expected units of a map class from which it is a post-stratum of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +168,39 @@ def _tables(units: pd.DataFrame, design: Design) -> tuple[tuple[pd.DataFrame, pd
     if design.kind == "stratified":
         return (sample, strata), "stratified sample"
     approximate = ", as if simple random: approximate" if design.kind == "systematic" else ""
+    post_strata = _post_strata(design, len(units))
     classes = _population(design, "classes")
-    drawn = units["map"].value_counts()
-    if all(drawn.get(name, 0) >= _FEWEST for name in classes["stratum"]):
-        return (sample.assign(stratum=units["map"]), classes), f"{design.kind} sample, post-stratified by map class" + (
-            approximate
-        )
-    return (sample, strata), f"{design.kind} sample{approximate}"
+    classes = classes.assign(stratum=classes["stratum"].map(post_strata)).groupby("stratum", as_index=False).sum()
+    stratum = units["map"].map(post_strata)
+    if len(classes) == 1 or (stratum.value_counts().reindex(classes["stratum"], fill_value=0) < 2).any():
+        return (sample, strata), f"{design.kind} sample{approximate}"
+    joined = [name for name, of_class in post_strata.items() if list(post_strata.values()).count(of_class) > 1]
+    few = f" (one stratum of the rare ones: {listed(joined)})" if joined else ""
+    return (sample.assign(stratum=stratum), classes), (
+        f"{design.kind} sample, post-stratified by map class{few}{approximate}"
+    )
+
+
+def _post_strata(design: Design, drawn: int) -> dict[str, str]:
+    """The post-stratum of each map class: its own, or one for all classes of which few units are expected.
+
+    The expected numbers decide: if those that chance has drawn did, the areas of rare classes would be estimated as too
+    small, for post-strata would be left where too few of their units were drawn.
+
+    Args:
+        design: of a simple random or systematic sample.
+        drawn: labelled units.
+    """
+    classes = sorted((entry for entry in design.classes if entry.units), key=lambda entry: entry.units)
+    total, below = sum(entry.units for entry in classes), 0.0
+    common: list[str] = []
+    for entry in classes:
+        expected = drawn * entry.units / total
+        if expected >= _FEWEST and (not common or below >= _FEWEST):
+            break
+        common.append(entry.name)
+        below += expected
+    return {entry.name: common[-1] if entry.name in common else entry.name for entry in classes}
 
 
 def _population(design: Design, rows: str) -> pd.DataFrame:

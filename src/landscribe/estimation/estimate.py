@@ -90,7 +90,8 @@ def estimate(
 ) -> Estimate:
     """Estimate accuracy and areas from a labelled reference sample.
 
-    Law: if every unit of the population is in the sample, every interval is its estimate.
+    Law: if every unit of the population is in the sample, every interval is its estimate. Clusters count as drawn with
+    replacement, so their intervals keep a length.
 
     Estimates are totals of strata and their ratios (Stehman 2014, doi:10.1080/01431161.2014.930207). Where strata are
     the map's classes, they are those of Olofsson et al. 2014 (doi:10.1016/j.rse.2014.02.015); where units have areas,

@@ -61,10 +61,12 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
             "labelled unit."
         )
     numbers = pd.to_numeric(labelled[ids], errors="coerce")
-    is_odd = ~(numbers % 1 == 0) | numbers.duplicated()
-    if is_odd.any():
-        odd = labelled[ids][is_odd]
-        raise SampleError(f"{name} has '{odd.iloc[0]}' in its column {ids}. Expected the number of each unit once.")
+    for is_odd, often in ((~(numbers % 1 == 0), ""), (numbers.duplicated(), " more than once")):
+        if is_odd.any():
+            odd = labelled[ids][is_odd].iloc[0]
+            raise SampleError(
+                f"{name} has '{odd}' in its column {ids}{often}. Expected the number of each unit once. Correct it."
+            )
     return dict(zip(numbers.astype(int).tolist(), labelled[labels].tolist(), strict=True))
 
 

@@ -18,6 +18,7 @@ from landscribe.errors import OutputError, SampleError, counted, listed
 from landscribe.estimation.csv_texts import read_csv_texts
 from landscribe.estimation.hashes import column_hash, pixel_hash
 from landscribe.geo.access import require_file
+from landscribe.geo.classes import label_key
 from landscribe.geo.grid import Grid, grid_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import (
@@ -261,7 +262,11 @@ class ReferenceSample:
         path = Path(path)
         require_file(str(path))
         table, text = _read_csv(path) if path.suffix.lower() == ".csv" else _read_geopackage(path)
-        sample = cls(_typed(table, path.name), Design.from_json(text, path.name))
+        units, design = _typed(table, path.name), Design.from_json(text, path.name)
+        # pandas and R write the class 1 as 1.0 where a cell of its column is empty.
+        names = {label_key(entry.name): entry.name for entry in design.classes}
+        units[REFERENCE] = units[REFERENCE].map(lambda cell: names.get(label_key(cell), cell))
+        sample = cls(units, design)
         sample._require_as_drawn(path.name)
         return sample
 
@@ -353,7 +358,8 @@ def refuse_lost_design(path: Path) -> None:
         fields = set(pyogrio.read_info(path, layer=0)["fields"])
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
         return
-    if {REFERENCE, "probability", "stratum", "map"} <= fields:
+    # A Shapefile cuts names to ten letters.
+    if {REFERENCE, "probability"[:10], "stratum", "map"} <= {field[:10] for field in fields}:
         raise SampleError(
             f"{path} has the columns of a reference sample, but not its design, which a copy from a GIS or a table "
             "loses. Pass the file that landscribe sample wrote, and this copy as --sample-labels; or --label-field "

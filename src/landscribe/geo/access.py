@@ -169,6 +169,7 @@ def gdal_errors(name: str, window: Window | None = None) -> Iterator[None]:
         where = f" at rows {window.row} to {window.row_stop}, cols {window.col} to {window.col_stop}" if window else ""
         remedy = (
             "Check the address and the connection, and repeat the command" if is_remote(name)
+            else "It is a folder: give a file in it, or join its files (gdalbuildvrt)" if Path(name).is_dir()
             else "Check the path, or copy the file again"
         )  # fmt: skip
         window_error = ServerError if status.server_failed else ReadError

@@ -19,7 +19,7 @@ from landscribe.estimation.hashes import PixelHash
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.features import Features
-from landscribe.geo.grid import Window
+from landscribe.geo.grid import Grid, Window
 from landscribe.geo.pixel_area import pixel_areas
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.burning import rasterize_mask
@@ -37,6 +37,11 @@ keeps a row of them."""
 _BAND_PIXELS = 2**16
 """Pixels of whole rows whose reading takes about as long as that of a single row."""
 
+_BUFFER_BAND_M = 10_000.0
+"""Height of the bands: within one, a pixel's width in degrees changes by 0.4 % at a latitude of 70 degrees."""
+_SAME_SIDES = 0.005
+"""Relative difference up to which all pixels of a map count as equally large."""
+
 Codes = NDArray[np.uint16]
 Floats = NDArray[np.float64]
 
@@ -48,13 +53,32 @@ class Buffer:
     value: int
     """Of the class."""
     metres: float
-    sides: tuple[float, float]
-    """Height and width of a pixel in metres."""
+    rows: int
+    """Of a band of the map whose pixels count as equally large."""
+    sides: tuple[tuple[float, float], ...]
+    """Height and width of a pixel in metres, by band."""
+
+    @classmethod
+    def of(cls, value: int, metres: float, grid: Grid) -> "Buffer":
+        """From the grid of the map, which has a CRS."""
+        middle = grid.pixel_sides
+        assert middle is not None
+        rows = max(1, round(_BUFFER_BAND_M / middle[0]))
+        bands = [Window(first, 0, rows, grid.width) & grid.window for first in range(0, grid.height, rows)]
+        sides = tuple(grid[band].pixel_sides or middle for band in bands)
+        if np.allclose(sides, middle, rtol=_SAME_SIDES):
+            return cls(value, metres, grid.height, (middle,))
+        return cls(value, metres, rows, sides)
 
     @property
     def reach(self) -> int:
         """Rows above and below a window that decide about its pixels."""
-        return int(np.ceil(self.metres / self.sides[0]))
+        return int(np.ceil(self.metres / min(height for height, _ in self.sides)))
+
+    def bands(self, window: Window) -> Iterator[tuple[Window, tuple[float, float]]]:
+        """The parts of a window that lie in one band each, and the sides of their pixels."""
+        for band in range(window.row // self.rows, -(-window.row_stop // self.rows)):
+            yield Window(band * self.rows, window.col, self.rows, window.width) & window, self.sides[band]
 
 
 @dataclass(frozen=True)
@@ -214,7 +238,8 @@ class Frame:
         strata = self._strata_values(window, values)
         codes = strata.astype(np.uint16)
         if self.buffer is not None:
-            codes[self._is_near(window, self.buffer) & (strata != self.buffer.value)] = BUFFER
+            near = [self._is_near(part, self.buffer, sides) for part, sides in self.buffer.bands(window)]
+            codes[np.concatenate(near) & (strata != self.buffer.value)] = BUFFER
         outside = (values == OUTSIDE) | (strata == OUTSIDE)
         if self.area is not None:
             outside |= ~rasterize_mask(self.area, self.mapped.grid, window)
@@ -236,7 +261,7 @@ class Frame:
         missing = inside & (self._strata_values(window, values) == OUTSIDE)
         return np.array([np.count_nonzero(missing), np.count_nonzero(inside)])
 
-    def _is_near(self, window: Window, buffer: Buffer) -> NDArray[np.bool_]:
+    def _is_near(self, window: Window, buffer: Buffer, sides: tuple[float, float]) -> NDArray[np.bool_]:
         """True within the buffer's width of the centre of a pixel of its class, which may lie outside of the area."""
         first, stop = window.row - buffer.reach, window.row_stop + buffer.reach
         grown = Window(first, 0, stop - first, window.width) & self.mapped.grid.window
@@ -244,7 +269,7 @@ class Frame:
         is_class = valid & (pixels[0] == buffer.value)
         if not is_class.any():
             return np.zeros(window.shape, bool)
-        near: NDArray[np.bool_] = distance_transform_edt(~is_class, sampling=buffer.sides) <= buffer.metres
+        near: NDArray[np.bool_] = distance_transform_edt(~is_class, sampling=sides) <= buffer.metres
         return near[window.relative_to(grown).slices]
 
 

@@ -134,7 +134,7 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
     if buffer is not None and not counts.units_of_stratum[BUFFER]:
         raise SampleError(
             f"{mapped.paths[0]} has no sampling unit within {spec.buffer:g} m of {spec.buffer_around}; its "
-            f"pixels have {buffer.sides[0]:.4g} m. Widen the buffer, or leave it out."
+            f"pixels have {buffer.sides[0][0]:.4g} m. Widen the buffer, or leave it out."
         )
     classes = _classes(class_map, counts)
     rows = _strata(strata_map, counts, spec) if spec.design == "stratified" else _as_strata(classes)
@@ -183,8 +183,7 @@ def _open_strata(path: str, mapped: Raster) -> ClassMap:
 def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
     if spec.buffer_around is None or spec.buffer is None:
         return None
-    sides = strata.raster.grid.pixel_sides
-    if sides is None:
+    if strata.raster.grid.crs is None:
         raise SampleError(
             f"{strata.raster.paths[0]} has no CRS, so a buffer of {spec.buffer:g} m cannot be counted in pixels. "
             f"{ASSIGN_CRS}, or leave out the buffer."
@@ -197,7 +196,7 @@ def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
             f"{strata.raster.paths[0]}. Expected strata of different names. Rename the class in the class table of "
             "the raster, or pass --strata with a raster in which the buffer has a value of its own (gdal_proximity.py)."
         )
-    buffer = Buffer(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, sides)
+    buffer = Buffer.of(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, strata.raster.grid)
     height, width = strata.raster.grid.shape
     if min(buffer.reach, height) * width > _MOST_NEAR:
         raise SampleError(
