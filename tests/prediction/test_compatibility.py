@@ -273,6 +273,31 @@ def test_the_bands_of_the_model_are_chosen_by_name_from_a_raster_that_has_more(t
     np.testing.assert_array_equal(chosen.read(raster.grid.window)[0], array[[2, 3, 0]])
 
 
+def test_names_of_bands_are_compared_without_capitals_zeros_and_separators(tmp_path):
+    array = np.random.default_rng(0).integers(1, 9000, (3, 20, 30)).astype(np.uint16)
+    raster = three_bands(tmp_path / "a.tif", ("b_8", "B4", "b03"), array[[2, 0, 1]])
+    model = Model.wrap(Identity(2), bands=["B04", "B03", "B08"], classes=["a", "b"], dtype="uint16")
+    np.testing.assert_array_equal(conform(model, raster, PredictSpec()).read(raster.grid.window)[0], array)
+
+
+def test_a_band_that_is_another_one_of_the_model_by_its_name_is_refused_unless_it_is_chosen(tmp_path, caplog):
+    raster = three_bands(tmp_path / "a.tif", ("GREEN", "red", "height"), noise(3, 20, 30).astype(np.uint16))
+    words = r"has the bands GREEN, red, height, but the model takes red, green, nir: by its name, band 1 \(GREEN\) is"
+    with pytest.raises(ModelError, match=words):
+        conform(model_of_three(), raster, PredictSpec())
+    assert conform(model_of_three(), raster, PredictSpec(bands=(2, 1, 3))).bands == ("red", "GREEN", "height")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("names", "is_said"), [(("a", "b", "c"), True), (("red", "green", "B8"), True), (None, False)])
+def test_names_that_the_model_does_not_know_are_said_to_be_taken_in_their_order(tmp_path, caplog, names, is_said):
+    array = noise(3, 20, 30).astype(np.uint16)
+    raster = Raster.open([write_raster(tmp_path / "a.tif", array, descriptions=names)])
+    with caplog.at_level("INFO"):
+        assert conform(model_of_three(), raster, PredictSpec()).bands == raster.bands
+    assert ("they are taken to be the same, in this order" in caplog.text) == is_said
+
+
 @pytest.mark.parametrize("names", [None, ("Band 1", "Band 2", "Band 3", "Band 4"), ("Band_1", "Band_2", "Band_3", "x")])
 def test_positions_are_no_names_from_which_bands_are_chosen(tmp_path, names):
     array = noise(4, 8, 9).astype(np.uint16)

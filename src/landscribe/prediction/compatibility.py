@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, GridError, ModelError, RasterError, counted
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, crs_label
-from landscribe.geo.rasters.derived.converted import with_encoding
+from landscribe.geo.rasters.derived.converted import is_position, moved_band, numbers_by_name, with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, require_resamplable, resample_to
 from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.raster import Raster
@@ -23,7 +22,6 @@ from landscribe.prediction.spec import PredictSpec
 
 log = logging.getLogger(__name__)
 
-_UNNAMED = re.compile(r"(?i)band[ _]?\d+")
 _TOLERANCE = 1.25
 _ROUNDING = 0.01
 """Difference of pixel sizes up to which they count as one number, as in resampling."""
@@ -45,7 +43,7 @@ def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
         GridError: the CRS is unknown, or the raster cannot be brought into it.
     """
     own, raster = raster, _with_bands(model, raster, spec)
-    _warn_other_names(model, own, spec)
+    _say_other_names(model, own, spec)
     if own.encoding and own.encoding[0] != raster.encoding_by_band[0]:
         log.info("%s has %s: its numbers become %s", own.paths[0], own.encoding[0], raster.encoding_by_band[0])
     grid = _target_grid(model, raster, spec)
@@ -86,32 +84,41 @@ def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
 
 
 def _named_bands(model: Model, raster: Raster) -> Raster:
-    """The bands with the names of the model's, in its order, if the raster names them all; otherwise the raster."""
-    numbers = _numbers_by_name(model, raster)
+    """The bands with the names of the model's, in its order, if the raster names them all; otherwise the raster.
+
+    Raises:
+        ModelError: by its name, a band is another one of the model's than by its position.
+    """
+    numbers, is_as_many = numbers_by_name(raster, model.bands), len(raster.bands) == len(model.bands)
     # Of a file that names no band, "band1" is a position: it says nothing of what the band is.
-    is_said = len(raster.bands) == len(model.bands) or not any(map(_UNNAMED.fullmatch, model.bands))
-    return raster.select(numbers) if numbers and is_said and raster.bands != model.bands else raster
+    if numbers and (is_as_many or not any(map(is_position, model.bands))):
+        return raster if numbers == list(range(1, len(raster.bands) + 1)) else raster.select(numbers)
+    moved = moved_band(raster, model.bands) if is_as_many else None
+    if moved is not None:
+        raise ModelError(
+            f"{raster.paths[0]} has the bands {', '.join(raster.bands)}, but the model takes {', '.join(model.bands)}: "
+            f"by its name, band {moved + 1} ({raster.bands[moved]}) is another one of the model's. Pass --bands with "
+            "the numbers of the bands in the model's order."
+        )
+    return raster
 
 
-def _numbers_by_name(model: Model, raster: Raster) -> list[int]:
-    """The numbers of the raster's bands with the names of the model's; empty if it lacks one of them."""
-    if not set(model.bands) <= set(raster.bands):
-        return []
-    return [raster.bands.index(band) + 1 for band in model.bands]
-
-
-def _warn_other_names(model: Model, raster: Raster, spec: PredictSpec) -> None:
-    """Warn if a chosen band has, by its name, another position in the model's order."""
-    for number, expected in zip(spec.bands or (), model.bands, strict=False):
-        name = raster.bands[number - 1]
-        # Names of files without any say nothing of what the bands are.
-        if name != expected and name in model.bands and not _UNNAMED.fullmatch(name):
-            numbers = ",".join(map(str, _numbers_by_name(model, raster))) or "others"
-            log.warning(
-                "band %d of %s is %s by its name, but was chosen as the model's %s. If the names are right, pass "
-                "--bands %s", number, raster.paths[0], name, expected, numbers,
-            )  # fmt: skip
-            return
+def _say_other_names(model: Model, raster: Raster, spec: PredictSpec) -> None:
+    """Warn if a chosen band is, by its name, another one of the model's; log names that the model does not know."""
+    chosen = raster if spec.bands is None else raster.select(spec.bands)
+    moved = None if spec.bands is None else moved_band(chosen, model.bands)
+    if spec.bands and moved is not None:
+        numbers = ",".join(map(str, numbers_by_name(raster, model.bands))) or "others"
+        log.warning(
+            "band %d of %s is %s by its name, but was chosen as the model's %s. If the names are right, pass "
+            "--bands %s", spec.bands[moved], raster.paths[0], chosen.bands[moved], model.bands[moved], numbers,
+        )  # fmt: skip
+    is_named = not any(map(is_position, (*model.bands, *raster.bands)))
+    if spec.bands is None and len(model.bands) > 1 and is_named and not numbers_by_name(raster, model.bands):
+        log.info(
+            "%s has bands %s, the model %s: they are taken to be the same, in this order", raster.paths[0],
+            ", ".join(raster.bands), ", ".join(model.bands),
+        )  # fmt: skip
 
 
 def _with_encoding(model: Model, raster: Raster) -> Raster:
@@ -130,7 +137,7 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
             if chosen
             else f"{name} has {counted(len(raster.bands), 'band')}"
         )
-        numbers = ",".join(map(str, _numbers_by_name(model, raster) or range(1, len(model.bands) + 1)))
+        numbers = ",".join(map(str, numbers_by_name(raster, model.bands) or range(1, len(model.bands) + 1)))
         remedy = (
             "Stack it with the files of the other bands: their folder with --stack, or their paths joined by commas "
             "(B1.tif,B2.tif)."

@@ -12,7 +12,7 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import EmptyError, GridError, LandscribeError, counted, first_line
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, crs_label, size_label
-from landscribe.geo.rasters.derived.converted import with_encoding
+from landscribe.geo.rasters.derived.converted import as_bands, like, moved_band, numbers_by_name
 from landscribe.geo.rasters.derived.resampling import is_coarser
 from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.nodata import nodata_label
@@ -113,9 +113,10 @@ def _check_label_nodata(path: str, labels: Raster) -> Iterator[Finding]:
 
 def check_consistency(images: Sequence[Raster]) -> list[Finding]:
     """Scenes of one recipe must share bands and dtype, and should share a pixel size."""
-    findings: list[Finding] = []
+    if not images:
+        return []
+    first, findings = images[0], [*check_band_names(images)]
     for other in images[1:]:
-        first = images[0]
         findings += _compare(other, first)
         sizes = _pixel_size(first), _pixel_size(other)
         if all(sizes) and not 0.8 < sizes[1] / sizes[0] < 1.25:
@@ -124,6 +125,25 @@ def check_consistency(images: Sequence[Raster]) -> list[Finding]:
                 "Objects then differ in size in pixels. Resample one (gdalwarp -tr).",
             ))  # fmt: skip
     return findings
+
+
+def check_band_names(images: Sequence[Raster]) -> Iterator[Finding]:
+    """Scenes whose bands have names that the first one's do not have: their order says what they are."""
+    first = images[0]
+    unlike = [
+        image
+        for image in images[1:]
+        if 1 < len(image.bands) == len(first.bands)
+        and not numbers_by_name(image, first.bands)
+        and moved_band(image, first.bands) is None
+    ]
+    if unlike:
+        more = f" (The same for {counted(len(unlike) - 1, 'more scene')}.)" if unlike[1:] else ""
+        yield Finding(
+            "warning", f"{unlike[0].paths[0]} has bands {', '.join(unlike[0].bands)}, {first.paths[0]} has "
+            f"{', '.join(first.bands)}. They are taken to be the same, in this order. Name them with --bands to be "
+            f"sure.{more}",
+        )  # fmt: skip
 
 
 def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
@@ -135,19 +155,14 @@ def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
             f"{CHOOSE_BANDS}.",
         )  # fmt: skip
         return
-    if other.bands != first.bands and set(other.bands) == set(first.bands):
+    if as_bands(other, first.bands).bands != other.bands:
         yield Finding("note", f"{b} has bands {theirs}; they are read in the order of {a} ({ours}).")
-    elif other.bands != first.bands:
-        yield Finding(
-            "warning", f"{b} has bands {theirs}, {a} has {ours}. They are taken to be the same, in this order. Name "
-            "them with --bands to be sure.",
-        )  # fmt: skip
     try:
-        converted = with_encoding(other, first.encoding, first.dtype, a)
+        converted = like(other, first)
     except LandscribeError as error:
         yield Finding("error", f"{first_line(error)}.")
         return
-    if converted is not other:
+    if converted.encoding_by_band != as_bands(other, first.bands).encoding_by_band:
         yield Finding("note", f"{b} has {other.encoding[0]}; its numbers become those of {a} ({first.encoding[0]}).")
     elif other.dtype != first.dtype:
         yield Finding(

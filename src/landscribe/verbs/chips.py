@@ -115,6 +115,7 @@ def chip_scenes(
     from landscribe.data.scenes.label_formats import label_warnings
     from landscribe.data.scenes.scene import open_scenes
     from landscribe.preflight.pixels import warn_undeclared_nodata
+    from landscribe.preflight.scenes import check_band_names
 
     with claim(out):
         require_output_folder(out, mark="chips.json", overwrite=overwrite)
@@ -122,7 +123,10 @@ def chip_scenes(
             opened = open_scenes(recipe.scenes, recipe.classes)
             for warning in label_warnings(scene.labels for scene in opened[0]):
                 log.warning(warning)
-            warn_undeclared_nodata([scene.image for scene in opened[0]])
+            images = [scene.image for scene in opened[0]]
+            for finding in check_band_names(images):
+                log.warning(finding.text)
+            warn_undeclared_nodata(images)
         scenes, classes = opened
         return chip(
             scenes, classes, recipe.scenes, out,

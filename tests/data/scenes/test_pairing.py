@@ -7,6 +7,7 @@ import pytest
 import rasterio
 from pydantic import ValidationError
 
+import landscribe as ls
 from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
 from landscribe.errors import ClassError, GridError, LabelError, RasterError
@@ -195,6 +196,37 @@ def test_the_scene_has_the_bands_of_its_numbers_with_their_nodata(tmp_path):
     assert opened(band_numbers="4,1,2", bands=("a", "b", "c")).bands == ("a", "b", "c")
     with pytest.raises(RasterError, match=r"has bands 1 to 4 \(red, green, blue, nir\), but 5 was asked for"):
         opened(band_numbers=(5,))
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [(("vh", "vv", "Angle"), (1, 0, 2)), (("VV", "VH", "incidence"), (0, 1, 2)), (("VH", "VV", "incidence"), None)],
+)
+def test_bands_of_further_scenes_are_those_of_the_first_by_name_or_refused(tmp_path, caplog, names, order):
+    pixels, specs = noise(3, SIDE, SIDE), []
+    for name, bands in (("first", ("VV", "VH", "angle")), ("other", names)):
+        image = write_raster(tmp_path / f"{name}.tif", pixels, descriptions=bands)
+        labels = write_raster(tmp_path / f"{name}_labels.tif", values())
+        specs.append(SceneSpec(image=(str(image),), labels=str(labels)))
+    if order is None:
+        with pytest.raises(
+            RasterError, match=r"by its name, band 1 \(VH\) has another position\. Expected the same order"
+        ):
+            open_scenes(specs)
+        return
+    (_, other), _ = open_scenes(specs)
+    np.testing.assert_array_equal(other.image.read(ALL)[0], pixels[list(order)])
+
+
+def test_chip_warns_of_bands_that_are_taken_to_be_the_same_by_their_order(tmp_path, caplog):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for name, bands in (("a", ("VV", "VH")), ("b", ("VV", "cross")), ("c", ("VV", "other"))):
+        write_raster(tmp_path / "images" / f"{name}.tif", noise(2, SIDE, SIDE), descriptions=bands)
+        write_raster(tmp_path / "labels" / f"{name}.tif", values())
+    ls.chip(images=[tmp_path / "images"], labels=tmp_path / "labels", size=8, out=tmp_path / "chips")
+    assert "They are taken to be the same, in this order." in caplog.text
+    assert "(The same for 1 more scene.)" in caplog.text
 
 
 @pytest.mark.parametrize("numbers", [(), (1, 1), "1,x", (0, 1)])

@@ -4,6 +4,7 @@ Nodata values and masks are applied to the stored numbers, before the conversion
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -11,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe.errors import RasterError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.encoding import Encoding, conversions
@@ -18,6 +20,8 @@ from landscribe.geo.rasters.metadata import log_once
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid, rounded_to
 from landscribe.geo.rasters.whole_files import read_palette
+
+_POSITION = re.compile(r"(?i)band[ _]?\d+")
 
 
 def as_colours(raster: Raster) -> Raster:
@@ -40,11 +44,44 @@ def as_colours(raster: Raster) -> Raster:
     )
 
 
+def numbers_by_name(raster: Raster, bands: Sequence[str]) -> list[int]:
+    """The numbers of the raster's bands with these names, in this order; empty if it lacks one of them.
+
+    Capitals, zeros before a number, spaces, _ and - do not matter: "B08", "B8" and "b_8" are one name.
+    """
+    theirs, ours = _keys(raster.bands), _keys(bands)
+    is_known = set(ours) <= set(theirs) and len(set(theirs)) == len(theirs)
+    return [theirs.index(key) + 1 for key in ours] if is_known else []
+
+
+def _keys(bands: Sequence[str]) -> Sequence[str]:
+    """What is compared of names; the names themselves, if two of them would be one."""
+    keys = [re.sub(r"[\s_-]", "", re.sub(r"(?<!\d)0+(?=\d)", "", band.casefold())) for band in bands]
+    return keys if len(set(keys)) == len(keys) else bands
+
+
+def is_position(band: str) -> bool:
+    """True for a name such as band1 or Band 1, which says nothing of what the band is."""
+    return _POSITION.fullmatch(band) is not None
+
+
+def moved_band(raster: Raster, bands: Sequence[str]) -> int | None:
+    """The index of the first band of the raster that has, by its name, another position among `bands`; None without."""
+    theirs, ours = _keys(raster.bands), _keys(bands)
+    return next(
+        (
+            index
+            for index, key in enumerate(theirs)
+            if key in ours and ours.index(key) != index and not is_position(raster.bands[index])
+        ),
+        None,
+    )
+
+
 def as_bands(raster: Raster, bands: Sequence[str]) -> Raster:
     """The raster with its bands in this order, if these are their names; else as it is."""
-    if tuple(bands) == raster.bands or set(bands) != set(raster.bands):
-        return raster
-    return raster.select([raster.bands.index(band) + 1 for band in bands])
+    numbers = numbers_by_name(raster, bands) if len(bands) == len(raster.bands) else []
+    return raster.select(numbers) if numbers != sorted(numbers) else raster
 
 
 def filled(raster: Raster, value: int) -> Raster:
@@ -86,11 +123,19 @@ def like(raster: Raster, first: Raster) -> Raster:
     """The raster with the band order and the encoding of another one; with other bands, it keeps its own encoding.
 
     Raises:
-        RasterError: one of them declares scale and offset, the other does not.
+        RasterError: one of them declares scale and offset, the other does not; or a band has, by its name, another
+            position in the first raster, and the order does not follow from the other names.
     """
     ordered = as_bands(raster, first.bands)
     if len(ordered.bands) != len(first.bands):
         return ordered
+    moved = moved_band(ordered, first.bands)
+    if moved is not None:
+        raise RasterError(
+            f"{raster.paths[0]} has the bands {', '.join(ordered.bands)}, but {first.paths[0]} has "
+            f"{', '.join(first.bands)}: by its name, band {moved + 1} ({ordered.bands[moved]}) has another position. "
+            "Expected the same order, or the same names. Name the bands (--bands; in a recipe: bands of each scene)."
+        )
     return with_encoding(ordered, first.encoding, first.dtype, first.paths[0])
 
 
