@@ -21,8 +21,8 @@ from landscribe.texts import AREA_UNITS, area_unit
 
 log = logging.getLogger(__name__)
 
-_FEWEST = 8
-"""Expected units of a map class from which it is a post-stratum of its own."""
+_FEWEST = 6
+"""Expected units of a map class that is a post-stratum of its own; then fewer than two are drawn in 2 % of samples."""
 
 
 @dataclass(frozen=True, eq=False)
