@@ -16,7 +16,7 @@ from scipy.stats import chisquare
 from tests import worlds
 
 from landscribe.errors import LandscribeError, SampleError
-from landscribe.estimation.hashes import pixel_hash
+from landscribe.estimation.designs.hashes import pixel_hash
 from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag

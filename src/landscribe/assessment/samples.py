@@ -11,10 +11,11 @@ import pandas as pd
 
 from landscribe.assessment.spec import AccuracySpec
 from landscribe.errors import SampleError, counted, listed
+from landscribe.estimation.designs.design import Design
 from landscribe.estimation.estimate import Estimate, estimate
 from landscribe.estimation.intervals import Estimated
 from landscribe.estimation.label_tables import read_labels
-from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample
+from landscribe.estimation.reference_sample import REFERENCE, ReferenceSample
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_json
 from landscribe.texts import AREA_UNITS, area_unit

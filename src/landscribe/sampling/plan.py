@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from landscribe.errors import ClassError, GridError, RasterError, SampleError, counted, listed
+from landscribe.estimation.designs.design import MapClass
 from landscribe.estimation.intervals import interval_quantile
-from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import ASSIGN_CRS, grid_label
