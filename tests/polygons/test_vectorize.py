@@ -428,7 +428,7 @@ def test_dask_writes_the_same_bytes(mapped, tmp_path):
 
 
 def _float_raster(folder):
-    return worlds.write_raster(folder / "f.tif", VALUES.astype(np.float32)), {}
+    return worlds.write_raster(folder / "f.tif", np.full((3, 3), 0.5, np.float32)), {}
 
 
 def _bands(folder):
@@ -464,7 +464,7 @@ def _table(text):
 @pytest.mark.parametrize(
     ("inputs", "name", "message"),
     [
-        (_float_raster, "o.gpkg", "holds float32. Expected whole numbers"),
+        (_float_raster, "o.gpkg", "holds 0.5. Expected class values"),
         (_bands, "o.gpkg", "has 2 bands. Expected one band of class values"),
         (_rotated, "o.gpkg", "rotated"),
         (_plain(), "o.xyz", "no suffix for polygons. Give it one of .gpkg"),
@@ -476,7 +476,7 @@ def _table(text):
         (_plain(classes=[]), "o.gpkg", "Give names or values of classes, or all"),
         (_plain(), "a;b.gpkg", "reads ! and ; as parts of an address"),
         (_plain(), "a!b.shp", "reads ! and ; as parts of an address"),
-        (_unsigned, "o.gpkg", "holds uint64. Expected whole numbers up to int64"),
+        (_unsigned, "o.gpkg", "holds 9223372036854775809. Expected class values"),
         (_plain(simplify=-1), "o.gpkg", "simplify"),
         (_other_grid, "o.gpkg", "on another grid"),
         (_table("a,b\n1,2\n"), "o.gpkg", "has the columns a, b. Expected the columns value and name"),

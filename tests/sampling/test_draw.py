@@ -366,7 +366,7 @@ def test_strata_beside_the_mapped_pixels_are_no_finding(mapped, tmp_path, caplog
     ("values", "options", "message"),
     [
         (np.zeros((HEIGHT, WIDTH), np.uint8), {}, r"no sampling unit: expected .* and a stratum in .*strata\.tif"),
-        (np.ones((HEIGHT, WIDTH), np.float32), {}, r"1 band of float32\. Expected a class raster.*gdal_translate"),
+        (np.full((HEIGHT, WIDTH), 0.5, np.float32), {}, r"strata\.tif holds 0\.5\. Expected class values"),
         (np.ones((HEIGHT, 9), np.uint8), {}, r"strata\.tif are 9 x 60 pixels .* Expected one grid\. Warp the strata"),
         (np.ones((HEIGHT, WIDTH), np.uint8), {"crs": "EPSG:3857"}, r"EPSG:3857, but .* Expected one grid"),
     ],
@@ -374,6 +374,15 @@ def test_strata_beside_the_mapped_pixels_are_no_finding(mapped, tmp_path, caplog
 def test_strata_that_no_unit_can_have_are_refused(mapped, tmp_path, values, options, message):
     with pytest.raises(LandscribeError, match=message):
         drawn(mapped, size=30, strata=strata_raster(tmp_path, values, **options))
+
+
+def test_a_sample_does_not_depend_on_the_type_of_the_maps_numbers(mapped, tmp_path):
+    values = np.where(VALUES == 255, -9999, VALUES.astype(np.int16))
+    wide = Raster.open([worlds.write_raster(tmp_path / "map.tif", values, nodata=-9999)])
+    for design in DESIGNS.values():
+        one, other = drawn(mapped, **design), drawn(wide, **design)
+        assert one.units.equals(other.units)
+        assert one.design == other.design
 
 
 def test_an_allocation_to_a_stratum_outside_of_the_area_is_refused(mapped, tmp_path):

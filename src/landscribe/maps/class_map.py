@@ -1,7 +1,7 @@
 """ClassMap: a finished map as a noun, with its raster, classes, areas and the run that wrote it.
 
-A map of ours carries its class table, areas and fingerprint as tags of its GeoTIFF. Any other raster of class values
-opens as well: its classes are the values that occur.
+A map of ours carries its class table, areas and fingerprint as tags of its GeoTIFF. Any other raster of whole numbers
+from 0 to 254 opens as well: its classes are the values that occur.
 """
 
 import json
@@ -18,6 +18,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import ClassError, LandscribeError, RasterError, counted, first_line, listed
 from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, values_that_occur
+from landscribe.geo.rasters.derived.converted import as_class_values
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.maps.areas import Areas
 
@@ -66,20 +67,19 @@ class ClassMap:
         """Open a class raster, of Landscribe or of any other program.
 
         Raises:
-            RasterError: it cannot be read, or is not one band of uint8.
+            RasterError: it cannot be read, or has several bands.
         """
         return cls.of(Raster.open([path]))
 
     @classmethod
     def of(cls, raster: Raster) -> "ClassMap":
-        """From an open raster."""
-        if len(raster.bands) != 1 or raster.dtype != "uint8":
+        """From an open raster of any dtype, see `as_class_values`."""
+        if len(raster.bands) != 1:
             raise RasterError(
                 f"{raster.paths[0]} has {counted(len(raster.bands), 'band')} of {raster.dtype}. Expected a class "
-                "raster: one band of uint8. Choose another file, or convert whole numbers up to 254 (gdal_translate "
-                "-ot Byte)."
+                "raster: one band of whole numbers. Choose another file."
             )
-        return cls(raster, read_tags(Path(raster.paths[0])))
+        return cls(as_class_values(raster), read_tags(Path(raster.paths[0])))
 
     @cached_property
     def classes(self) -> Classes:

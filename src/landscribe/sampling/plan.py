@@ -118,7 +118,7 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
     if area is not None:
         area.require_overlap(mapped.grid, mapped.paths[0])
     buffer = _buffer(spec, strata_map)
-    frame = Frame(mapped, None if spec.strata is None else strata_map.raster, area, spec.unit, buffer)
+    frame = Frame(class_map.raster, None if spec.strata is None else strata_map.raster, area, spec.unit, buffer)
     counts = frame.count()
     if not counts.units_by_row.any():
         what = "sampling unit" if spec.unit == 1 else f"block of {spec.unit} x {spec.unit} pixels"

@@ -171,7 +171,7 @@ def assess(
     """Compare maps with a reference; or estimate accuracy and areas from a labelled reference sample.
 
     Args:
-        maps: one class map, several, or a folder of maps (.tif).
+        maps: one class map, several, or a folder of maps (.tif); of any program, with whole numbers from 0 to 254.
         reference: polygons, points with a class column, a label raster, a folder with such a file for each map, which
             has its name, or a chips folder; or the file of `sample`, whose column reference was filled in.
         split: split of the chips, if the reference is a chips folder; default: test.
