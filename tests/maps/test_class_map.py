@@ -14,7 +14,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Grid
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
-from landscribe.maps.class_map import ClassMap, match_maps
+from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_as_tag, match_maps
 
 WITHOUT_CRS = Grid(None, Affine.identity(), 4, 4)
 
@@ -98,3 +98,20 @@ def test_other_numbers_are_refused_with_what_to_do(tmp_path, value, dtype, text)
     with pytest.raises(RasterError, match=rf"map\.tif holds {text}\. Expected .* from 0 to 254.*Reclassify") as caught:
         mapped.values  # noqa: B018
     assert ("-a_nodata" in str(caught.value)) == (value != 0.5)
+
+
+def test_the_tag_of_a_map_wins_over_the_file_beside_it(tmp_path):
+    path = tmp_path / "map.tif"
+    tags = {CLASSES_TAG: classes_as_tag(Classes.from_labels(["wood"], background=True))}
+    write_raster(path, np.ones((1, 4, 4), np.uint8), WITHOUT_CRS, tags=tags)
+    names = "<CategoryNames><Category>a</Category><Category>b</Category></CategoryNames>"
+    Path(f"{path}.aux.xml").write_text(f"<PAMDataset><PAMRasterBand>{names}</PAMRasterBand></PAMDataset>")
+    assert ClassMap.open(path).classes.names == ("background", "wood")
+
+
+def test_the_nodata_value_is_no_class_though_it_has_a_name(tmp_path):
+    path = tmp_path / "map.tif"
+    write_raster(path, np.ones((1, 4, 4), np.uint8), WITHOUT_CRS, nodata=0)
+    names = "<CategoryNames><Category>no data</Category><Category>wood</Category></CategoryNames>"
+    Path(f"{path}.aux.xml").write_text(f"<PAMDataset><PAMRasterBand>{names}</PAMRasterBand></PAMDataset>")
+    assert ClassMap.open(path).classes.names == ("wood",)

@@ -520,3 +520,13 @@ def test_a_mask_of_nodata_only_is_refused_and_replaces_nothing(tmp_path, of_tabl
     with pytest.raises(RasterError, match=r"empty\.tif: no valid pixel, all are nodata"):
         ls.vectorize(path, out=out, overwrite=True, class_table=table if of_table else None)
     assert out.read_bytes() == b"good"
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.int16, 311), (np.float32, 211)])
+def test_polygons_have_the_names_that_other_programs_keep(tmp_path, dtype, value):
+    path = worlds.write_raster(tmp_path / "m.tif", np.array([[value, value], [7, 7]], dtype), nodata=-9999)
+    fields = "".join(f"<FieldDefn><Name>{n}</Name><Usage>{u}</Usage></FieldDefn>" for n, u in (("v", 5), ("n", 2)))
+    table = f"<GDALRasterAttributeTable>{fields}<Row><F>{value}</F><F>wood</F></Row></GDALRasterAttributeTable>"
+    (tmp_path / "m.tif.aux.xml").write_text(f"<PAMDataset><PAMRasterBand>{table}</PAMRasterBand></PAMDataset>")
+    polygons = gpd.read_file(ls.vectorize(path, out=tmp_path / "o.fgb"))
+    assert dict(zip(polygons["value"], polygons["class"], strict=True)) == {value: "wood", 7: "7"}

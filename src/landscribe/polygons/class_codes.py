@@ -14,6 +14,7 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived.converted import as_class_values
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import class_table_of, require_values
+from landscribe.maps.legends.attribute_tables import AttributeTable
 from landscribe.spec import nearest
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class ClassCodes:
             raster: one band of whole numbers; of floats, from 0 to 254.
             requested: names or values of classes, or "all"; all but class 0, and but value 255 where it means
                 unlabelled, if None.
-            class_table: a CSV file; None for the raster's own table, or its values.
+            class_table: a CSV file; None for the raster's own table, or its values, which other programs may name.
             of_objects: the classes are those of objects, of which the background has none.
 
         Raises:
@@ -114,10 +115,15 @@ def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, 
     table = class_table_of(raster.paths[0])
     if table is not None:
         return tuple(PolygonClass(entry.value, entry.name, entry.colour) for entry in table)
-    values = sorted(_values_of(raster))
+    values, attributes = sorted(_values_of(raster)), AttributeTable.of(raster.paths[0])
     require_values(values, raster)
     return tuple(
-        PolygonClass(value, str(value), default_colour(i, background=value == 0)) for i, value in enumerate(values)
+        PolygonClass(
+            value,
+            attributes.names.get(value, str(value)),
+            attributes.colours.get(value, default_colour(index, background=value == 0)),
+        )
+        for index, value in enumerate(values)
     )
 
 

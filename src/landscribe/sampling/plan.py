@@ -130,13 +130,13 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
         )
     _warn_of_pixels_without_stratum(spec, counts)
     _warn_of_pixels_without_unit(spec, counts)
-    _log_absent_classes(class_map, counts)
     if buffer is not None and not counts.units_of_stratum[BUFFER]:
         raise SampleError(
             f"{mapped.paths[0]} has no sampling unit within {spec.buffer:g} m of {spec.buffer_around}; its "
             f"pixels have {buffer.sides[0]:.4g} m. Widen the buffer, or leave it out."
         )
     classes = _classes(class_map, counts)
+    _log_absent_classes(classes)
     rows = _strata(strata_map, counts, spec) if spec.design == "stratified" else _as_strata(classes)
     strata, expected = _planned(rows, spec)
     # Numbers of strata may have other sums than the size, and expected numbers are no whole ones.
@@ -161,8 +161,8 @@ def _warn_of_pixels_without_unit(spec: SampleSpec, counts: FrameCounts) -> None:
         )  # fmt: skip
 
 
-def _log_absent_classes(class_map: ClassMap, counts: FrameCounts) -> None:
-    absent = [entry.name for entry in class_map.table or () if not counts.units_of_class[entry.value]]
+def _log_absent_classes(classes: tuple[MapClass, ...]) -> None:
+    absent = [entry.name for entry in classes if not entry.units]
     if absent:
         log.info(
             "the map has no sampling unit of class %s. Its area is estimated from the units that you label so",
@@ -219,15 +219,16 @@ def _require_known(names: Iterable[str], known: Iterable[str], setting: str) -> 
 
 
 def _table(class_map: ClassMap, values: list[int]) -> Classes:
-    """The class table of a map in which these values occur; of a map without a table, the values."""
+    """The class table of a map in which these values occur; of a map without a table, the values by their names."""
     table = class_map.table
     if table is None:
-        return Classes.from_labels(values, background=False)
+        return class_map.attributes.classes(values)
     unlisted = sorted(set(values) - set(table.values))
     if unlisted:
         raise ClassError(
-            f"{class_map.raster.paths[0]} holds the value {unlisted[0]}, which its class table does not list "
-            f"({', '.join(map(str, table.values))}). Correct the map, or write its class table anew."
+            f"{class_map.raster.paths[0]} holds the value {unlisted[0]}, which "
+            f"{class_map.class_table or 'its class table'} does not list ({', '.join(map(str, table.values))}). "
+            "Correct the map, or the class table."
         )
     return table
 
