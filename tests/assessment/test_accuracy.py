@@ -205,3 +205,6 @@ def test_a_map_whose_values_a_byte_cannot_hold_is_refused_for_chips_too(tmp_path
     with pytest.raises(RasterError, match=r"wide.tif holds 257\. Expected class values"):
         assessed(chips, [wide])
     assert assessed(chips, maps).confusion.total > 0
+    (tmp_path / "classes.csv").write_text("value,name\n1,wood\n2,sea\n")
+    with pytest.raises(RecipeError, match="chips, which have a class table, so --class-table means nothing"):
+        verbs.assess(maps, reference=chips, split="train", class_table=tmp_path / "classes.csv")

@@ -385,6 +385,33 @@ def test_a_sample_does_not_depend_on_the_type_of_the_maps_numbers(mapped, tmp_pa
         assert one.design == other.design
 
 
+def test_strata_and_the_choices_of_the_form_have_the_names_and_colours_of_other_programs(tmp_path):
+    path = worlds.write_raster(tmp_path / "map.tif", VALUES, nodata=255)
+    names = "".join(f"<Category>{name}</Category>" for name in ("", "wood", "water", "", "", "ice"))
+    (tmp_path / "map.tif.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>'
+    )
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {2: (0, 0, 255, 255)})
+    sample = drawn(Raster.open([path]), size=60)
+    assert [stratum.name for stratum in sample.design.strata] == ["wood", "water", "3"]
+    assert [(own.name, own.value, own.units > 0) for own in sample.design.classes] == [
+        ("wood", 1, True), ("water", 2, True), ("3", 3, True), ("ice", 5, False)
+    ]  # fmt: skip
+    assert sample.design.classes[1].colour == "#0000ff"
+
+
+def test_a_class_table_names_the_strata_and_adds_classes_to_the_form(mapped, tmp_path):
+    table = tmp_path / "classes.csv"
+    table.write_text("value,name,colour\n1,wood,#00ff00\n2,water,\n3,town,\n9,wetland,\n")
+    sample = drawn(mapped, size=60, class_table=str(table))
+    assert [stratum.name for stratum in sample.design.strata] == ["wood", "water", "town"]
+    assert [own.name for own in sample.design.classes if not own.units] == ["wetland"]
+    table.write_text("value,name\n1,wood\n2,water\n")
+    with pytest.raises(LandscribeError, match=r"map\.tif holds the value 3, which .*classes\.csv does not list \(1, 2"):
+        drawn(mapped, size=60, class_table=str(table))
+
+
 def test_an_allocation_to_a_stratum_outside_of_the_area_is_refused(mapped, tmp_path):
     strata = np.repeat(np.array([1, 2], np.uint8), WIDTH // 2)[None].repeat(HEIGHT, axis=0)
     area = str(worlds.write_polygons(tmp_path / "area.gpkg", [worlds.pixel_box(0, 0, 20, 20)]))

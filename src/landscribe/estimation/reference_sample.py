@@ -16,6 +16,7 @@ from landscribe.estimation.csv_texts import read_csv_texts
 from landscribe.estimation.designs.design import Design
 from landscribe.estimation.designs.hashes import column_hash, pixel_hash
 from landscribe.geo.access import require_file
+from landscribe.geo.classes import Classes, label_key
 from landscribe.geo.grid import grid_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import (
@@ -95,17 +96,25 @@ class ReferenceSample:
         return replace(stream, style=form, metadata=self.design.to_json())
 
     @classmethod
-    def open(cls, path: str | Path) -> "ReferenceSample":
-        """Read what `save` wrote, after somebody has filled in the reference classes.
+    def open(cls, path: str | Path, class_table: str | None = None) -> "ReferenceSample":
+        """Read what `save` wrote, after somebody has filled in the reference classes, by name or value.
+
+        Args:
+            path: of the file.
+            class_table: a CSV file with further classes, which the map lacks.
 
         Raises:
+            ClassError: the class table cannot be read.
             SampleError: the file cannot be read or has no design, a column is missing, an id occurs twice, units are
                 missing or were added, or a stratum, a class or a probability is not that of the design.
         """
         path = Path(path)
         require_file(str(path))
         table, text = _read_csv(path) if path.suffix.lower() == ".csv" else _read_geopackage(path)
-        sample = cls(_typed(table, path.name), Design.from_json(text, path.name))
+        design = Design.from_json(text, path.name)
+        if class_table is not None:
+            design = design.with_classes(Classes.read(class_table), class_table)
+        sample = cls(_by_name(_typed(table, path.name), design), design)
         sample._require_as_drawn(path.name)
         return sample
 
@@ -157,7 +166,7 @@ class ReferenceSample:
         """The sample with these reference classes by id; the other units keep theirs.
 
         Args:
-            labels: class name by id.
+            labels: class by id, its name or value.
             name: of their file, for messages.
 
         Raises:
@@ -168,7 +177,7 @@ class ReferenceSample:
         if unknown:
             raise SampleError(f"{name} has id {listed(unknown)}, which the sample does not have. Expected its ids.")
         reference = self.units["id"].map(labels).fillna(self.units[REFERENCE]).astype(object)
-        sample = ReferenceSample(self.units.assign(**{REFERENCE: reference}), self.design)
+        sample = ReferenceSample(_by_name(self.units.assign(**{REFERENCE: reference}), self.design), self.design)
         _require_among(sample.units, REFERENCE, ["", *(entry.name for entry in self.design.classes)], name)
         return sample
 
@@ -209,6 +218,12 @@ def _design_file(path: Path) -> Path:
     return path.with_suffix(".design.json")
 
 
+def _by_name(units: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """The units with the name of a class where the reference is its value."""
+    names = design.name_of_label
+    return units.assign(**{REFERENCE: units[REFERENCE].map(lambda label: names.get(label_key(label), label))})
+
+
 def _refuse_shares(units: pd.DataFrame, classes: Sequence[str], name: str) -> None:
     """Raise SampleError for shares of a class in place of class names."""
     filled = units[units[REFERENCE] != ""]
@@ -227,9 +242,9 @@ def _require_among(units: pd.DataFrame, column: str, known: Sequence[str], name:
     odd = [value for value in units[column].unique().tolist() if value not in known]
     if odd:
         ids = units["id"][units[column] == odd[0]]
-        raise SampleError(
-            f"{name} has {column} '{odd[0]}' (id {listed(ids)}){nearest(odd[0], [each for each in known if each])}"
-        )
+        way_out = ". A class that the map lacks goes into a class table (--class-table)." if column == REFERENCE else ""
+        meant = nearest(odd[0], [each for each in known if each])
+        raise SampleError(f"{name} has {column} '{odd[0]}' (id {listed(ids)}){meant}{way_out}")
 
 
 def _read_geopackage(path: Path) -> tuple[pd.DataFrame, str]:

@@ -112,7 +112,7 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
         ClassError: a class or stratum that does not exist.
         SampleError: a stratum has fewer units than are to be drawn, or a setting in metres finds no CRS.
     """
-    class_map = ClassMap.of(mapped)
+    class_map = ClassMap.of(mapped, spec.class_table)
     strata_map = class_map if spec.strata is None else _open_strata(spec.strata, mapped)
     area = None if spec.area is None else Features.read(spec.area).on(mapped.grid, mapped.paths[0])
     if area is not None:

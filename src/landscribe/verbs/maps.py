@@ -211,6 +211,7 @@ def assess(
 
     from landscribe.assessment.references import assess_maps
     from landscribe.data.scenes.spec import SceneSpec
+    from landscribe.geo.rasters.raster import Raster
     from landscribe.geo.vectors.vector_files import is_vector
     from landscribe.maps.class_map import ClassMap
     from landscribe.maps.class_tables import refuse_column_of_one_class
@@ -224,7 +225,8 @@ def assess(
         except ClassError as error:
             if "label_field" in fields and is_vector(str(reference)):
                 labels = SceneSpec.of({"image": paths, "labels": reference} | fields)
-                refuse_column_of_one_class(error, ClassMap.open(paths[0]).classes, labels)
+                mapped = ClassMap.of(Raster.open([paths[0]]), spec.class_table)
+                refuse_column_of_one_class(error, mapped.classes, labels)
             raise
         if saved is not None:
             result.save(saved)

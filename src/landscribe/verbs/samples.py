@@ -124,7 +124,7 @@ def sample(
     path = require_sample_suffix(output_path(out))
     page, imagery = (None, None) if sheet is None else (output_path(sheet), Raster.open([str(image)], is_imagery=True))
     written = [path, *(form_path(path, name) for name in forms), *([] if page is None else [page])]
-    inputs = (mapped, image, spec.strata, spec.area)
+    inputs = (mapped, image, spec.strata, spec.area, spec.class_table)
     require_apart(written, {Path(name).resolve() for name in inputs if name is not None})
     with ExitStack() as claims:
         for file in written:

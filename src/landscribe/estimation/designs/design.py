@@ -1,7 +1,7 @@
 """Design: how a reference sample was drawn, the classes of its map, and what identifies the map."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -9,6 +9,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from landscribe.errors import SampleError
+from landscribe.geo.classes import Classes, label_key
 from landscribe.geo.grid import Grid
 
 Kind = Literal["simple random", "stratified", "systematic", "cluster"]
@@ -104,6 +105,34 @@ class Design:
     """Name of the polygons in which the sample was drawn; None for all of the map."""
     buffer_m: float | None = None
     """Width of the buffer around a class that is a stratum of its own."""
+
+    def with_classes(self, table: Classes, name: str) -> "Design":
+        """The design with those classes of a class table that the map lacks; the others are the same in both.
+
+        Args:
+            table: the class table.
+            name: of its file, for messages.
+
+        Raises:
+            SampleError: a class of the design has another name or value in the table.
+        """
+        own = {(entry.name, entry.value) for entry in self.classes}
+        further = [row for row in table if (row.name, row.value) not in own]
+        for row in further:
+            same = next((entry for entry in self.classes if row.name == entry.name or row.value == entry.value), None)
+            if same is not None:
+                raise SampleError(
+                    f"{name} has the class '{row.name}' with value {row.value}, but the sample was drawn with "
+                    f"'{same.name}' of value {same.value}. Expected the classes of the sample as they are, and further "
+                    "ones. Correct the table."
+                )
+        return replace(self, classes=(*self.classes, *(MapClass(r.name, r.value, r.colour, 0, 0.0) for r in further)))
+
+    @property
+    def name_of_label(self) -> dict[str, str]:
+        """The class that a label means, by `label_key`: its name, or its value in the map."""
+        by_value = {str(entry.value): entry.name for entry in self.classes}
+        return by_value | {label_key(entry.name): entry.name for entry in self.classes}
 
     def as_dict(self) -> dict[str, Any]:
         """In JSON's types, with None for NaN."""
