@@ -198,10 +198,13 @@ def test_chips_that_were_cut_before_scenes_had_groups_are_assessed(tmp_path):
     assert assessment.confusion.total == 2 * SIDE * SIDE
 
 
-def test_a_map_that_cannot_hold_its_values_in_a_byte_is_refused_for_chips_too(tmp_path):
+def test_a_map_whose_values_a_byte_cannot_hold_is_refused_for_chips_too(tmp_path):
     chips, maps = grouped_world(tmp_path, ("north",))
     # In a byte, 257 would count as class 1.
     wide = write_raster(tmp_path / "wide.tif", np.full((SIDE, SIDE), 257, np.uint16), transform=METRE)
-    with pytest.raises(RasterError, match=r"wide.tif has 1 band of uint16\. Expected a class raster"):
+    with pytest.raises(RasterError, match=r"wide.tif holds 257\. Expected class values"):
         assessed(chips, [wide])
     assert assessed(chips, maps).confusion.total > 0
+    (tmp_path / "classes.csv").write_text("value,name\n1,wood\n2,sea\n")
+    with pytest.raises(RecipeError, match="chips, which have a class table, so --class-table means nothing"):
+        verbs.assess(maps, reference=chips, split="train", class_table=tmp_path / "classes.csv")

@@ -405,3 +405,97 @@ def test_labels_of_train_chips_are_no_independent_reference(tmp_path):
     with rasterio.open(mapped, "r+") as target:
         target.update_tags(**{TRAINED_TAG: json.dumps({"0" * 64: ["train"]})})
     assert caveat(north) == ""
+
+
+def with_names(path, names):
+    """The raster with a name for each value, as R writes them."""
+    texts = "".join(f"<Category>{names.get(value, '')}</Category>" for value in range(max(names) + 1))
+    aux = f"<PAMDataset><PAMRasterBand><CategoryNames>{texts}</CategoryNames></PAMRasterBand></PAMDataset>"
+    path.with_name(f"{path.name}.aux.xml").write_text(aux)
+    return path
+
+
+KINDS = {1: "field", 2: "house", 3: "road"}
+
+
+def test_a_map_with_names_of_another_program_is_perfect_against_names_values_and_rasters(tmp_path):
+    values = np.where(TRUTH == 0, -9999, TRUTH.astype(np.int16))
+    mapped = with_names(write_raster(tmp_path / "map.tif", values, nodata=-9999), KINDS)
+    for name, kinds in {"words": list(KINDS.values()), "numbers": [1, 2, 3], "texts": ["1", "2.0", "3"]}.items():
+        polygons = write_polygons(tmp_path / f"{name}.gpkg", [BOXES[0], BOXES[1], BOXES[2]], kind=kinds)
+        result = verbs.assess(mapped, reference=polygons, label_field="kind", sparse=True)
+        assert (result.overall_accuracy, result.pixels) == (1, 1200)
+        assert result.classes.names == ("field", "house", "road")
+        of_points = points(tmp_path, [(5, 5), (30, 30), (5, 30)], kinds)
+        assert verbs.assess(mapped, reference=of_points, label_field="kind").overall_accuracy == 1
+    assert verbs.assess(mapped, reference=write_raster(tmp_path / "plain.tif", TRUTH, nodata=0)).overall_accuracy == 1
+    # The same names at other values: the names decide.
+    other = with_names(
+        write_raster(tmp_path / "other.tif", (4 - TRUTH) % 4, nodata=0), {3: "field", 2: "house", 1: "road"}
+    )
+    assert verbs.assess(mapped, reference=other).overall_accuracy == 1
+    # One of them lacks a class whose value is that of another class.
+    fewer = with_names(
+        write_raster(tmp_path / "fewer.tif", np.array([0, 3, 1, 0])[TRUTH], nodata=0), {3: "field", 1: "house"}
+    )
+    assert verbs.assess(mapped, reference=fewer).overall_accuracy == 1
+
+
+def test_values_without_a_name_keep_their_number(tmp_path):
+    mapped = with_names(write_raster(tmp_path / "map.tif", TRUTH), {1: "field", 3: "road", 9: "sea"})
+    result = verbs.assess(
+        mapped, reference=points(tmp_path, [(5, 5), (30, 30), (5, 30)], ["field", "2", "road"]), label_field="kind"
+    )
+    assert result.classes.names == ("0", "field", "2", "road", "sea")
+    assert result.overall_accuracy == 1
+
+
+def test_names_of_a_value_that_differ_between_maps_are_refused(tmp_path):
+    maps = [
+        with_names(write_raster(tmp_path / f"{name}.tif", TRUTH), {1: name, 2: "house"}) for name in ("field", "wood")
+    ]  # fmt: skip
+    with pytest.raises(RecipeError, match=r"wood\.tif has 'wood' as the name of value 1, but .*'field'.*--class-table"):
+        verbs.assess(maps, reference=write_raster(tmp_path / "truth.tif", TRUTH))
+    with_names(maps[1], {1: "field", 3: "road"})
+    names = verbs.assess(maps, reference=tmp_path / "truth.tif").classes.names
+    assert names == ("0", "field", "house", "road")
+
+
+def test_a_class_on_the_ground_that_the_map_lacks_is_assessed_by_a_class_table(tmp_path):
+    mapped, table = write_raster(tmp_path / "map.tif", TRUTH.astype(np.uint16)), tmp_path / "classes.csv"
+    table.write_text("value,name\n0,other\n1,field\n2,house\n3,road\n9,wetland\n255,unclear\n")
+    kinds = ["field", "wetland", "road"]
+    of_points = points(tmp_path, [(5, 5), (30, 30), (5, 30)], kinds)
+    polygons = write_polygons(tmp_path / "polygons.gpkg", BOXES, kind=kinds)
+    for reference, settings in ((of_points, {}), (polygons, {"sparse": True})):
+        with pytest.raises(ClassError, match=r"holds 'field' .*--class-table"):
+            verbs.assess(mapped, reference=reference, label_field="kind", **settings)
+        result = verbs.assess(mapped, reference=reference, label_field="kind", class_table=table, **settings)
+        assert result.classes.names == ("other", "field", "house", "road", "wetland")
+        assert result.producers_accuracy[[1, 3, 4]].tolist() == [1, 1, 0]
+        assert np.isnan(result.users_accuracy[4])
+        assert result.users_accuracy[2] == 0  # the wetland is mapped as houses
+    raster = write_raster(tmp_path / "truth.tif", np.array([0, 1, 9, 3], np.uint8)[TRUTH])
+    assert verbs.assess(mapped, reference=raster, class_table=table).producers_accuracy[4] == 0
+
+
+def test_a_class_table_without_a_value_of_the_map_is_refused(tmp_path):
+    (tmp_path / "classes.csv").write_text("value,name\n0,other\n1,field\n2,house\n")
+    mapped = write_raster(tmp_path / "map.tif", TRUTH)
+    with pytest.raises(RasterError, match=r"map\.tif holds 3, which the class table does not list: it has 0, 1, 2"):
+        verbs.assess(mapped, reference=mapped, class_table=tmp_path / "classes.csv", label_ignore=["3"])
+
+
+def test_a_map_of_other_numbers_is_counted_alike_in_parts_and_with_all_measures(tmp_path):
+    """Blocks, edges and regions of a map of floats are those of the same map in bytes."""
+    mapped = np.roll(TRUTH, 1, axis=0)
+    maps = [write_raster(tmp_path / f"{kind}.tif", mapped.astype(kind)) for kind in ("uint8", "float32")]
+    truth = write_raster(tmp_path / "truth.tif", TRUTH)
+    regions = write_polygons(
+        tmp_path / "regions.gpkg", [pixel_box(0, 0, 40, 10), pixel_box(0, 10, 40, 30)], name=["a", "b"]
+    )
+    settings = {"edges": True, "regions": regions, "region_field": "name", "block_size": 8, "seed": 1}
+    one, other = (
+        verbs.assess(path, reference=truth, **settings).as_dict() | {"maps": None} for path in maps
+    )  # fmt: skip
+    assert json.dumps(one) == json.dumps(other)

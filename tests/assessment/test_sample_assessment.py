@@ -270,3 +270,65 @@ def test_settings_of_another_reference_are_refused(mapped, tmp_path):
     for settings in ({"skip_unlabelled": True}, {"sample_labels": points}):
         with pytest.raises(LandscribeError, match=r"map.tif holds no sampling design. Leave it out"):
             ls.assess(mapped, reference=mapped, **settings)
+
+
+def wetland_world(folder, **settings):
+    """A sample of a map without wetlands, where a part of the forest is wetland; and the file of further classes."""
+    path = worlds.write_raster(folder / "map.tif", MAPPED.astype(np.int16))
+    table = folder / "classes.csv"
+    table.write_text("value,name\n0,0\n1,1\n2,2\n9,wetland\n")
+    sample = ls.sample(path, out=folder / "points.csv", **settings)
+    truth = np.where((TRUTH == 1) & (np.arange(SHAPE[1]) < 80), 9, TRUTH)
+    own = truth[sample.units["row"], sample.units["col"]]
+    labels = pd.DataFrame({"id": sample.units["id"], "label": np.where(own == 9, "wetland", own.astype(str))})
+    labels.to_csv(folder / "labels.csv", index=False)
+    return path, truth, table
+
+
+def test_a_class_on_the_ground_that_the_map_lacks_has_an_area_and_a_producers_accuracy_of_0(tmp_path):
+    path, truth, table = wetland_world(tmp_path, design="simple", size=TRUTH.size)
+    settings = {"reference": tmp_path / "points.csv", "sample_labels": tmp_path / "labels.csv"}
+    with pytest.raises(LandscribeError, match=r"labels\.csv has reference 'wetland' .*Known: 0, 1, 2.*--class-table"):
+        ls.assess(path, **settings)
+    result = ls.assess(path, class_table=table, **settings)
+    # All pixels are in the sample.
+    assert result.areas["wetland"].value == pytest.approx(np.count_nonzero(truth == 9) * PIXEL_HA, rel=1e-5)
+    assert result.producers["wetland"].value == 0
+    assert np.isnan(result.users["wetland"].value)
+    assert result.overall.value == pytest.approx(np.mean(truth == MAPPED))
+    assert result.as_dict()["map_counts"]["wetland"] == {"units": 0, "area": 0.0}
+
+
+def test_a_sample_that_was_drawn_with_the_class_table_needs_it_no_more(tmp_path):
+    path, truth, table = wetland_world(tmp_path, size=200)
+    settings = {"reference": tmp_path / "points.csv", "sample_labels": tmp_path / "labels.csv"}
+    later = ls.assess(path, class_table=table, **settings)
+    ls.sample(path, out=tmp_path / "points.csv", size=200, class_table=table, overwrite=True)
+    at_first = ls.assess(path, **settings)
+    assert at_first.areas == later.areas
+    area = at_first.areas["wetland"]
+    assert 0 < area.lower < np.count_nonzero(truth == 9) * PIXEL_HA < area.upper
+
+
+@pytest.mark.parametrize("row", ["1,wood", "7,1"])
+def test_a_class_table_that_renames_the_classes_of_a_sample_is_refused(tmp_path, row):
+    path, _, table = wetland_world(tmp_path, size=200)
+    table.write_text(f"value,name\n0,0\n2,2\n9,wetland\n{row}\n")
+    value, name = row.split(",")
+    message = rf"classes\.csv has the class '{name}' with value {value}, but the sample was drawn with '1' of value 1"
+    with pytest.raises(LandscribeError, match=message):
+        ls.assess(path, reference=tmp_path / "points.csv", sample_labels=tmp_path / "labels.csv", class_table=table)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".gpkg"])
+def test_the_reference_of_a_sample_may_be_names_or_values(mapped, tmp_path, suffix):
+    points = labelled(mapped, tmp_path / f"points{suffix}", size=90)
+    expected, sample = ls.assess(mapped, reference=points).overall, ls.ReferenceSample.open(points)
+    values = sample.units["reference"].map(NAMES.index)
+    for texts in (values.astype(str), values.astype(float).astype(str)):
+        table = tmp_path / "labels.csv"
+        pd.DataFrame({"id": sample.units["id"], "reference": texts}).to_csv(table, index=False)
+        assert ls.assess(mapped, reference=points, sample_labels=table).overall == expected
+    if suffix == ".csv":
+        sample.units.assign(reference=values).to_csv(points, index=False)
+        assert ls.assess(mapped, reference=points).overall == expected

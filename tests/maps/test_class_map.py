@@ -1,5 +1,6 @@
-"""Class maps: the map of each scene."""
+"""Class maps: of any type of numbers, and the map of each scene."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
+from landscribe.errors import RasterError
+from landscribe.estimation.designs.hashes import pixel_hash
+from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Grid
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
-from landscribe.maps.class_map import match_maps
+from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_as_tag, match_maps
 
 WITHOUT_CRS = Grid(None, Affine.identity(), 4, 4)
 
@@ -46,3 +50,68 @@ def test_among_maps_on_one_grid_the_name_decides_then_the_order(tmp_path, maps, 
     images = {scene: write(tmp_path / f"{scene}.tif", WITHOUT_CRS) for scene in ("a", "a_b")}
     rasters = [write(tmp_path / "maps" / f"{name}.tif", WITHOUT_CRS) for name in maps]
     assert matched(rasters, images) == expected
+
+
+VALUES = np.array([[0, 1, 127], [3, 1, 3]])
+HOLES = np.array([[0, 0, 0], [1, 0, 0]], bool)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        ("int8", -128), ("int16", -9999), ("uint16", 65535), ("int32", -(2**31)), ("uint32", 2**32 - 1),
+        ("int64", 999), ("uint64", 300), ("float32", np.nan), ("float32", -3.4028234663852886e38), ("float64", -9999),
+    ],
+)  # fmt: skip
+def test_a_map_of_any_type_is_that_of_bytes_and_its_nodata_stays_nodata(tmp_path, dtype, nodata):
+    path = tmp_path / "map.tif"
+    pixels = np.where(HOLES, nodata, VALUES).astype(dtype)
+    write_raster(path, pixels[None], Grid(None, Affine.identity(), 2, 3), nodata=nodata)
+    mapped = ClassMap.open(path)
+    read, valid = mapped.raster.read(mapped.raster.grid.window)
+    assert read.dtype == np.uint8
+    copy = pickle.loads(pickle.dumps(mapped.raster))  # as Dask sends it
+    assert copy.read(copy.grid.window)[0].tolist() == read.tolist()
+    assert read[0].tolist() == np.where(HOLES, 0, VALUES).tolist()
+    assert valid.tolist() == (~HOLES).tolist()
+    assert mapped.classes == Classes.from_labels([0, 1, 3, 127], background=False)
+    write_raster(path, np.where(HOLES, 255, VALUES).astype(np.uint8)[None], mapped.raster.grid, nodata=255)
+    assert pixel_hash(mapped.raster) == pixel_hash(ClassMap.open(path).raster)
+
+
+def test_nan_has_no_class_where_no_nodata_is_declared(tmp_path):
+    pixels = np.where(HOLES, np.nan, VALUES).astype(np.float32)
+    write_raster(tmp_path / "map.tif", pixels[None], Grid(None, Affine.identity(), 2, 3))
+    assert ClassMap.open(tmp_path / "map.tif").values == [0, 1, 3, 127]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "text"),
+    [
+        (311, "int16", "311"), (-1, "int8", "-1"), (255, "int16", "255"), (2**32, "uint64", "4294967296"),
+        (0.5, "float32", "0.5"), (1101, "float64", "1101"), (256, "uint16", "256"),
+    ],
+)  # fmt: skip
+def test_other_numbers_are_refused_with_what_to_do(tmp_path, value, dtype, text):
+    write_raster(tmp_path / "map.tif", np.full((1, 2, 3), value, dtype), Grid(None, Affine.identity(), 2, 3))
+    mapped = ClassMap.open(tmp_path / "map.tif")  # nothing is read
+    with pytest.raises(RasterError, match=rf"map\.tif holds {text}\. Expected .* from 0 to 254.*Reclassify") as caught:
+        mapped.values  # noqa: B018
+    assert ("-a_nodata" in str(caught.value)) == (value != 0.5)
+
+
+def test_the_tag_of_a_map_wins_over_the_file_beside_it(tmp_path):
+    path = tmp_path / "map.tif"
+    tags = {CLASSES_TAG: classes_as_tag(Classes.from_labels(["wood"], background=True))}
+    write_raster(path, np.ones((1, 4, 4), np.uint8), WITHOUT_CRS, tags=tags)
+    names = "<CategoryNames><Category>a</Category><Category>b</Category></CategoryNames>"
+    Path(f"{path}.aux.xml").write_text(f"<PAMDataset><PAMRasterBand>{names}</PAMRasterBand></PAMDataset>")
+    assert ClassMap.open(path).classes.names == ("background", "wood")
+
+
+def test_the_nodata_value_is_no_class_though_it_has_a_name(tmp_path):
+    path = tmp_path / "map.tif"
+    write_raster(path, np.ones((1, 4, 4), np.uint8), WITHOUT_CRS, nodata=0)
+    names = "<CategoryNames><Category>no data</Category><Category>wood</Category></CategoryNames>"
+    Path(f"{path}.aux.xml").write_text(f"<PAMDataset><PAMRasterBand>{names}</PAMRasterBand></PAMDataset>")
+    assert ClassMap.open(path).classes.names == ("wood",)

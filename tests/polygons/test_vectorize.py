@@ -428,7 +428,7 @@ def test_dask_writes_the_same_bytes(mapped, tmp_path):
 
 
 def _float_raster(folder):
-    return worlds.write_raster(folder / "f.tif", VALUES.astype(np.float32)), {}
+    return worlds.write_raster(folder / "f.tif", np.full((3, 3), 0.5, np.float32)), {}
 
 
 def _bands(folder):
@@ -464,7 +464,7 @@ def _table(text):
 @pytest.mark.parametrize(
     ("inputs", "name", "message"),
     [
-        (_float_raster, "o.gpkg", "holds float32. Expected whole numbers"),
+        (_float_raster, "o.gpkg", "holds 0.5. Expected class values"),
         (_bands, "o.gpkg", "has 2 bands. Expected one band of class values"),
         (_rotated, "o.gpkg", "rotated"),
         (_plain(), "o.xyz", "no suffix for polygons. Give it one of .gpkg"),
@@ -476,7 +476,7 @@ def _table(text):
         (_plain(classes=[]), "o.gpkg", "Give names or values of classes, or all"),
         (_plain(), "a;b.gpkg", "reads ! and ; as parts of an address"),
         (_plain(), "a!b.shp", "reads ! and ; as parts of an address"),
-        (_unsigned, "o.gpkg", "holds uint64. Expected whole numbers up to int64"),
+        (_unsigned, "o.gpkg", "holds 9223372036854775809. Expected class values"),
         (_plain(simplify=-1), "o.gpkg", "simplify"),
         (_other_grid, "o.gpkg", "on another grid"),
         (_table("a,b\n1,2\n"), "o.gpkg", "has the columns a, b. Expected the columns value and name"),
@@ -520,3 +520,13 @@ def test_a_mask_of_nodata_only_is_refused_and_replaces_nothing(tmp_path, of_tabl
     with pytest.raises(RasterError, match=r"empty\.tif: no valid pixel, all are nodata"):
         ls.vectorize(path, out=out, overwrite=True, class_table=table if of_table else None)
     assert out.read_bytes() == b"good"
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.int16, 311), (np.float32, 211)])
+def test_polygons_have_the_names_that_other_programs_keep(tmp_path, dtype, value):
+    path = worlds.write_raster(tmp_path / "m.tif", np.array([[value, value], [7, 7]], dtype), nodata=-9999)
+    fields = "".join(f"<FieldDefn><Name>{n}</Name><Usage>{u}</Usage></FieldDefn>" for n, u in (("v", 5), ("n", 2)))
+    table = f"<GDALRasterAttributeTable>{fields}<Row><F>{value}</F><F>wood</F></Row></GDALRasterAttributeTable>"
+    (tmp_path / "m.tif.aux.xml").write_text(f"<PAMDataset><PAMRasterBand>{table}</PAMRasterBand></PAMDataset>")
+    polygons = gpd.read_file(ls.vectorize(path, out=tmp_path / "o.fgb"))
+    assert dict(zip(polygons["value"], polygons["class"], strict=True)) == {value: "wood", 7: "7"}

@@ -16,8 +16,8 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.maps.assembly.cog import BandMetadata, merge
 from landscribe.maps.layers import CLASS
+from landscribe.maps.legends.style import colormap
 from landscribe.maps.output_paths import OutputPaths
-from landscribe.maps.style import colormap
 from landscribe.model import Model
 from landscribe.prediction.mapping import write_map
 from landscribe.prediction.spec import PredictSpec

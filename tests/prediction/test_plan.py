@@ -23,8 +23,8 @@ from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.raster import Raster
 from landscribe.inference.backends.choice import allowed_backends
 from landscribe.maps.class_map import read_tags as tags
+from landscribe.maps.legends.style import polygon_qml, qml
 from landscribe.maps.output_paths import OutputPaths
-from landscribe.maps.style import polygon_qml, qml
 from landscribe.maps.unit_store import UnitStore
 from landscribe.prediction import plan, run
 from landscribe.prediction.finish import finish

@@ -17,7 +17,7 @@ from scipy.stats import chisquare
 from tests import worlds
 
 from landscribe.errors import LandscribeError, SampleError
-from landscribe.estimation.hashes import pixel_hash
+from landscribe.estimation.designs.hashes import pixel_hash
 from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
@@ -389,7 +389,7 @@ def test_strata_beside_the_mapped_pixels_are_no_finding(mapped, tmp_path, caplog
     ("values", "options", "message"),
     [
         (np.zeros((HEIGHT, WIDTH), np.uint8), {}, r"no sampling unit: expected .* and a stratum in .*strata\.tif"),
-        (np.ones((HEIGHT, WIDTH), np.float32), {}, r"1 band of float32\. Expected a class raster.*gdal_translate"),
+        (np.full((HEIGHT, WIDTH), 0.5, np.float32), {}, r"strata\.tif holds 0\.5\. Expected class values"),
         (np.ones((HEIGHT, 9), np.uint8), {}, r"strata\.tif are 9 x 60 pixels .* Expected one grid\. Warp the strata"),
         (np.ones((HEIGHT, WIDTH), np.uint8), {"crs": "EPSG:3857"}, r"EPSG:3857, but .* Expected one grid"),
     ],
@@ -397,6 +397,42 @@ def test_strata_beside_the_mapped_pixels_are_no_finding(mapped, tmp_path, caplog
 def test_strata_that_no_unit_can_have_are_refused(mapped, tmp_path, values, options, message):
     with pytest.raises(LandscribeError, match=message):
         drawn(mapped, size=30, strata=strata_raster(tmp_path, values, **options))
+
+
+def test_a_sample_does_not_depend_on_the_type_of_the_maps_numbers(mapped, tmp_path):
+    values = np.where(VALUES == 255, -9999, VALUES.astype(np.int16))
+    wide = Raster.open([worlds.write_raster(tmp_path / "map.tif", values, nodata=-9999)])
+    for design in DESIGNS.values():
+        one, other = drawn(mapped, **design), drawn(wide, **design)
+        assert one.units.equals(other.units)
+        assert one.design == other.design
+
+
+def test_strata_and_the_choices_of_the_form_have_the_names_and_colours_of_other_programs(tmp_path):
+    path = worlds.write_raster(tmp_path / "map.tif", VALUES, nodata=255)
+    names = "".join(f"<Category>{name}</Category>" for name in ("", "wood", "water", "", "", "ice"))
+    (tmp_path / "map.tif.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>'
+    )
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {2: (0, 0, 255, 255)})
+    sample = drawn(Raster.open([path]), size=60)
+    assert [stratum.name for stratum in sample.design.strata] == ["wood", "water", "3"]
+    assert [(own.name, own.value, own.units > 0) for own in sample.design.classes] == [
+        ("wood", 1, True), ("water", 2, True), ("3", 3, True), ("ice", 5, False)
+    ]  # fmt: skip
+    assert sample.design.classes[1].colour == "#0000ff"
+
+
+def test_a_class_table_names_the_strata_and_adds_classes_to_the_form(mapped, tmp_path):
+    table = tmp_path / "classes.csv"
+    table.write_text("value,name,colour\n1,wood,#00ff00\n2,water,\n3,town,\n9,wetland,\n")
+    sample = drawn(mapped, size=60, class_table=str(table))
+    assert [stratum.name for stratum in sample.design.strata] == ["wood", "water", "town"]
+    assert [own.name for own in sample.design.classes if not own.units] == ["wetland"]
+    table.write_text("value,name\n1,wood\n2,water\n")
+    with pytest.raises(LandscribeError, match=r"map\.tif holds the value 3, which .*classes\.csv does not list \(1, 2"):
+        drawn(mapped, size=60, class_table=str(table))
 
 
 def test_an_allocation_to_a_stratum_outside_of_the_area_is_refused(mapped, tmp_path):

@@ -25,11 +25,10 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.errors import ChipError, ClassError, LabelError, RecipeError, counted, listed
 from landscribe.estimation.reference_sample import holds_design, refuse_lost_design
-from landscribe.geo.classes import BACKGROUND, Classes, label_key
+from landscribe.geo.classes import BACKGROUND, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.inputs import RASTER_SUFFIXES, files_in
 from landscribe.geo.rasters.metadata import stem
-from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
@@ -39,6 +38,8 @@ from landscribe.maps.class_tables import (
     as_in_raster,
     common_classes,
     holds_points,
+    refuse_labels,
+    require_zero_is_decided,
     values_in,
     with_background,
     with_class,
@@ -103,9 +104,12 @@ def assess_maps(
         refuse_for_points(spec.model_copy(update={"confidence": IntervalSpec().confidence}), seed, Path(reference).name)
         return assess_sample(_single_map(maps), Path(reference), spec)
     elif Path(reference).is_dir() and not is_vector(str(reference)):
-        name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels, nodata_as, counting)
+        name = Path(reference).name
+        counts = _assess_folder(maps, Path(reference), labels, nodata_as, counting, spec.class_table)
     else:
-        name, counts = Path(reference).name, _assess_file(maps, str(reference), labels, nodata_as, counting)
+        name = Path(reference).name
+        classes = _classes(maps, [str(reference)] * len(maps), labels, nodata_as, spec.class_table)
+        counts = _assess_file(maps, str(reference), labels, nodata_as, counting, classes)
     if not isinstance(reference, Chips) and of_split is None:
         facts = {"is_of_training": any(is_trained_on(path, Path(reference)) for path in paths)}
     if counts.blocks is None:
@@ -186,7 +190,12 @@ def _refuse_twice(paths: Sequence[Path]) -> None:
 
 
 def _assess_folder(
-    maps: Sequence[Raster], folder: Path, labels: dict[str, Any], nodata_as: str | None, counting: Counting
+    maps: Sequence[Raster],
+    folder: Path,
+    labels: dict[str, Any],
+    nodata_as: str | None,
+    counting: Counting,
+    class_table: str | None,
 ) -> PixelCounts:
     """Compare each map with the file of a folder that has its name."""
     files = files_in(str(folder), VECTOR_SUFFIXES | RASTER_SUFFIXES)
@@ -201,7 +210,7 @@ def _assess_folder(
     # Before any pixel is counted.
     specs = [_spec(mapped, reference, labels) for mapped, reference in zip(maps, references, strict=True)]
     require_same_sizes(specs, maps, ", or assess the other maps alone")
-    classes = _classes(maps, references, labels, nodata_as)
+    classes = _classes(maps, references, labels, nodata_as, class_table)
     by_map: dict[str, PixelCounts] = {}
     for mapped, reference in zip(maps, references, strict=True):
         counts = _assess_file([mapped], reference, labels, nodata_as, counting, classes)
@@ -255,7 +264,7 @@ def _assess_file(
     labels: dict[str, Any],
     nodata_as: str | None,
     counting: Counting,
-    classes: Classes | None = None,
+    classes: Classes,
 ) -> PixelCounts:
     """Compare maps with one file.
 
@@ -265,10 +274,9 @@ def _assess_file(
         labels: how it is read: fields of SceneSpec.
         nodata_as: as of `assess_maps`.
         counting: which parts are counted apart.
-        classes: the class table; None for the one that `_classes` finds.
+        classes: the class table.
     """
     nodata = maps[0].nodata
-    classes = classes or _classes(maps, [reference] * len(maps), labels, nodata_as)
     maps = [with_class(mapped, classes, nodata_as) for mapped in maps]
     specs = [_spec(mapped, reference, labels) for mapped in maps]
     try:
@@ -278,17 +286,8 @@ def _assess_file(
             maps, [partial(_assess_raster, *pair, classes, counting) for pair in zip(maps, specs, strict=True)]
         )
     except ClassError as error:
-        # Only the background, or the class of the nodata value, may be the nodata of a map.
-        may_be_nodata = {"0", BACKGROUND, nodata_label(nodata)}
-        if (
-            nodata is None
-            or nodata_as is not None
-            or [label_key(label) in may_be_nodata for label in error.labels] != [True]
-        ):
-            raise
-        raise ClassError(
-            f"{error} If nodata ({nodata_label(nodata)}) is a class of the map, pass --nodata-as with its name."
-        ) from error
+        refuse_labels(error, nodata if nodata_as is None else None)
+        raise
 
 
 def _spec(mapped: Raster, reference: str, labels: dict[str, Any]) -> SceneSpec:
@@ -297,7 +296,11 @@ def _spec(mapped: Raster, reference: str, labels: dict[str, Any]) -> SceneSpec:
 
 
 def _classes(
-    maps: Sequence[Raster], references: Sequence[str], labels: dict[str, Any], nodata_as: str | None
+    maps: Sequence[Raster],
+    references: Sequence[str],
+    labels: dict[str, Any],
+    nodata_as: str | None,
+    class_table: str | None,
 ) -> Classes:
     """The class table of maps and the reference of each; with the background, if that is the maps' nodata."""
     is_background = nodata_as == BACKGROUND
@@ -307,7 +310,7 @@ def _classes(
         values = {value for mapped, spec in zip(maps, specs, strict=True) for value in values_in(mapped, spec)}
         return values - {0} if is_background else values
 
-    classes = common_classes(maps, reference_values)
+    classes = common_classes(maps, reference_values) if class_table is None else Classes.read(class_table)
     return with_background(classes, maps[0]) if is_background else classes
 
 
@@ -362,7 +365,7 @@ def _assess_vector(
     polygons = PolygonFiles()
     features = polygons.read(reference, **options)
     table = classes if spec.label_field is None else as_in_features(classes, features)
-    _require_zero_is_decided(features, table, spec)
+    require_zero_is_decided(features, table, spec)
     compare = partial(_assess_polygons, classes=table, polygons=polygons, counting=counting)
     return _sum_of_covered(maps, [partial(compare, *pair) for pair in zip(maps, specs, strict=True)])
 
@@ -425,7 +428,7 @@ def require_reference(spec: AssessSpec, classes: Classes) -> None:
         where, table = f"{spec.reference}, column '{spec.reference_field}',", as_in_features(classes, features)
         table.values_of(features.labels, where)
         if "geometry_types" not in options:
-            _require_zero_is_decided(features, table, source)
+            require_zero_is_decided(features, table, source)
 
 
 def _assess_polygons(
@@ -435,16 +438,3 @@ def _assess_polygons(
     for warning in label_warnings([source]):
         log.warning(warning)
     return assess_labels(mapped, source, classes, counting)
-
-
-def _require_zero_is_decided(features: Features, classes: Classes, spec: SceneSpec) -> None:
-    """Raise ClassError if polygons have class 0, and the area between polygons would count as that class."""
-    zero = next((entry for entry in classes if label_key(entry.label) == "0" == str(entry.value)), None)
-    zeros = sum(count for label, count in Counter(features.labels).items() if label_key(label) == "0")
-    if zero is None or not zeros or spec.sparse or spec.label_zero == "background":
-        return
-    raise ClassError(
-        f"{features.name} has {counted(zeros, 'polygon')} of class 0 ('{zero.name}'), and 0 is the value of the area "
-        "between polygons. Pass --sparse if only polygons are the reference, or --label-zero background if the area "
-        "between them is of class 0 too."
-    )

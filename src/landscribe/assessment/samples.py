@@ -11,10 +11,11 @@ import pandas as pd
 
 from landscribe.assessment.spec import AccuracySpec
 from landscribe.errors import SampleError, counted, listed
+from landscribe.estimation.designs.design import Design
 from landscribe.estimation.estimate import Estimate, estimate
 from landscribe.estimation.intervals import Estimated
 from landscribe.estimation.label_tables import read_labels
-from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample
+from landscribe.estimation.reference_sample import REFERENCE, ReferenceSample
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_json
 from landscribe.texts import AREA_UNITS, area_unit
@@ -116,10 +117,11 @@ def assess_sample(mapped: Raster, path: Path, spec: AccuracySpec) -> SampleAsses
         spec: settings of the measures.
 
     Raises:
+        ClassError: the class table cannot be read.
         SampleError: the sample cannot be read, was changed, or was drawn from another map; units have no reference
             class, or nothing can be estimated from those that have.
     """
-    sample = ReferenceSample.open(path)
+    sample = ReferenceSample.open(path, spec.class_table)
     if spec.sample_labels is not None:
         names = [entry.name for entry in sample.design.classes]
         sample = sample.with_labels(read_labels(spec.sample_labels, names), Path(spec.sample_labels).name)

@@ -56,6 +56,10 @@ class AccuracySpec(IntervalSpec):
     the pixels in the middle of the map."""
     probabilities: InputPath | None = None
     """Class probabilities that predict wrote with the map: also assess their calibration and average precision."""
+    class_table: InputPath | None = None
+    """Names and colours of the classes, in place of the map's own class table: a CSV file with the columns value, name
+    and, if there are any, colour (#rrggbb). It lists all values of the map, and may list classes that only the
+    reference has. With a reference sample, it adds such classes to those of the sample."""
     sample_labels: InputPath | None = None
     """Of a reference sample: a table with the class of each unit by id, as the labelling page, Collect Earth Online and
     AcATaMa write it. Default: the sample's own column reference."""
@@ -107,6 +111,10 @@ def refuse_for_chips(spec: AccuracySpec, name: str) -> None:
         raise RecipeError(
             f"{name} holds chips, whose borders cut edges. Expected polygons or a label raster for --edges. Leave it "
             "out."
+        )
+    if spec.class_table is not None:
+        raise RecipeError(
+            f"{name} holds chips, which have a class table, so --class-table means nothing. Leave it out."
         )
     _refuse_dask(spec, name, "chips")
 

@@ -96,8 +96,8 @@ OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
 _WITHOUT_VALUE = {"--instances": "--instances=beside", "--all-touched": "--all-touched=all"}
 """Flags that may come without a value, and what they mean then."""
 ACCURACY_SETTINGS = (
-    "confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance", "probabilities", "sample_labels",
-    "skip_unlabelled", "dask",
+    "confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance", "probabilities", "class_table",
+    "sample_labels", "skip_unlabelled", "dask",
 )  # fmt: skip
 """Fields that say how pixels are compared, and how their measures get intervals."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}

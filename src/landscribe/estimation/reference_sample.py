@@ -1,25 +1,23 @@
 """ReferenceSample: sampling units that were drawn from a map, their reference classes, and the design of the draw."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyogrio
 import shapely
-from affine import Affine
-from rasterio.crs import CRS
 
 from landscribe.errors import OutputError, SampleError, counted, listed
 from landscribe.estimation.csv_texts import read_csv_texts
-from landscribe.estimation.hashes import column_hash, pixel_hash
+from landscribe.estimation.designs.design import Design
+from landscribe.estimation.designs.hashes import column_hash, pixel_hash
 from landscribe.geo.access import require_file
-from landscribe.geo.classes import label_key
-from landscribe.geo.grid import Grid, grid_label
+from landscribe.geo.classes import Classes, label_key
+from landscribe.geo.grid import grid_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import (
     GEOMETRY_FIELD,
@@ -32,10 +30,6 @@ from landscribe.geo.vectors.point_form import point_form
 from landscribe.outputs import atomic_files
 from landscribe.spec import nearest
 
-Kind = Literal["simple random", "stratified", "systematic", "cluster"]
-
-ALL = "all"
-"""Name of the only stratum of a design without strata."""
 REFERENCE = "reference"
 """The column that is filled in."""
 # The map's class and the stratum come last: who labels a unit does not look at them.
@@ -48,156 +42,6 @@ _HIDDEN = ("fid", "stratum", "map", "probability", *_OF_CLUSTERS)
 """Columns that the form does not show."""
 _ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 _SUFFIXES = (".gpkg", ".csv")
-
-
-@dataclass(frozen=True)
-class Stratum:
-    """A stratum: sampling units from which some were drawn by chance."""
-
-    name: str
-    value: int | None
-    """In the raster of strata; None for all units together, and for the buffer around a class."""
-    units: int
-    """All of its sampling units, N_h."""
-    area_m2: float
-    """Of all of its sampling units on the ground; NaN without a CRS."""
-    drawn: int
-    """Sampling units in the sample, n_h."""
-
-
-@dataclass(frozen=True)
-class MapClass:
-    """A class of the map, and how many sampling units have it: strata, if a sample is stratified after the draw."""
-
-    name: str
-    value: int
-    colour: str
-    """"#rrggbb"."""
-    units: int
-    area_m2: float
-    """NaN without a CRS."""
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """The primary units of a cluster design: squares of pixels, cut at the edge of the map."""
-
-    side: int
-    """In pixels."""
-    count: int
-    """Squares that hold a sampling unit, N."""
-    drawn: int
-    """Squares in the sample, n."""
-
-
-@dataclass(frozen=True)
-class SampledMap:
-    """What identifies the map that a sample was drawn from."""
-
-    name: str
-    """File name."""
-    crs: str | None
-    """WKT."""
-    transform: tuple[float, ...]
-    """The six coefficients from (col, row) to (x, y)."""
-    shape: tuple[int, int]
-    sha256: str
-    """Of the class values, see `PixelHash`."""
-    run: str | None = None
-    """See `ClassMap.run`."""
-
-    @property
-    def grid(self) -> Grid:
-        """The grid of the map."""
-        return Grid(None if self.crs is None else CRS.from_wkt(self.crs), Affine(*self.transform), *self.shape)
-
-
-@dataclass(frozen=True)
-class Design:
-    """How a sample was drawn: all that an estimator has to know, in JSON's types."""
-
-    kind: Kind
-    seed: int
-    allocation: str
-    """How sampling units were shared among strata: auto, proportional, equal, neyman or given; empty without strata."""
-    unit: int
-    """Side of a sampling unit in pixels."""
-    strata: tuple[Stratum, ...]
-    """Of a design without strata: one, named `ALL`."""
-    classes: tuple[MapClass, ...]
-    map: SampledMap
-    version: str
-    """Of Landscribe."""
-    columns_sha256: dict[str, str]
-    """Hash of each column that is not filled in, see `column_hash`."""
-    clusters: Clusters | None = None
-    strata_file: str | None = None
-    """Name of the raster of strata; None if the classes of the map are the strata."""
-    area_file: str | None = None
-    """Name of the polygons in which the sample was drawn; None for all of the map."""
-    buffer_m: float | None = None
-    """Width of the buffer around a class that is a stratum of its own."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """In JSON's types, with None for NaN."""
-        fields: dict[str, Any] = _without_nan(asdict(self))
-        return fields
-
-    def to_json(self) -> str:
-        """As JSON. Law: `Design.from_json(design.to_json(), name) == design`, but for NaN."""
-        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str, name: str) -> "Design":
-        """Read a design.
-
-        Args:
-            text: JSON.
-            name: of its file, for messages.
-
-        Raises:
-            SampleError: it is no design, or that of another version.
-        """
-        try:
-            fields = json.loads(text)
-            clusters, mapped = fields["clusters"], fields["map"]
-            fields |= {
-                "strata": tuple(Stratum(**_with_nan(row)) for row in fields["strata"]),
-                "classes": tuple(MapClass(**_with_nan(row)) for row in fields["classes"]),
-                "clusters": None if clusters is None else Clusters(**clusters),
-                "map": SampledMap(
-                    **mapped | {"transform": tuple(mapped["transform"]), "shape": tuple(mapped["shape"])}
-                ),
-            }
-            return _checked(cls(**fields))
-        except (ValueError, TypeError, KeyError) as error:
-            raise SampleError(
-                f"the design in {name} cannot be read ({type(error).__name__}: {error}). Expected what landscribe "
-                "sample writes. Draw the sample again, or restore the file."
-            ) from error
-
-
-def _checked(design: Design) -> Design:
-    """The design, if it is possible; else ValueError."""
-    if design.kind not in get_args(Kind):
-        raise ValueError(f"kind is {design.kind}; expected one of {', '.join(get_args(Kind))}")
-    if any(not 0 <= stratum.drawn <= stratum.units for stratum in design.strata):
-        raise ValueError("a stratum has fewer units than were drawn")
-    if design.map.crs is not None:
-        CRS.from_wkt(design.map.crs)
-    return design
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
-
-
-def _with_nan(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"area_m2": np.nan if row["area_m2"] is None else row["area_m2"]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,21 +96,25 @@ class ReferenceSample:
         return replace(stream, style=form, metadata=self.design.to_json())
 
     @classmethod
-    def open(cls, path: str | Path) -> "ReferenceSample":
-        """Read what `save` wrote, after somebody has filled in the reference classes.
+    def open(cls, path: str | Path, class_table: str | None = None) -> "ReferenceSample":
+        """Read what `save` wrote, after somebody has filled in the reference classes, by name or value.
+
+        Args:
+            path: of the file.
+            class_table: a CSV file with further classes, which the map lacks.
 
         Raises:
+            ClassError: the class table cannot be read.
             SampleError: the file cannot be read or has no design, a column is missing, an id occurs twice, units are
                 missing or were added, or a stratum, a class or a probability is not that of the design.
         """
         path = Path(path)
         require_file(str(path))
         table, text = _read_csv(path) if path.suffix.lower() == ".csv" else _read_geopackage(path)
-        units, design = _typed(table, path.name), Design.from_json(text, path.name)
-        # pandas and R write the class 1 as 1.0 where a cell of its column is empty.
-        names = {label_key(entry.name): entry.name for entry in design.classes}
-        units[REFERENCE] = units[REFERENCE].map(lambda cell: names.get(label_key(cell), cell))
-        sample = cls(units, design)
+        design = Design.from_json(text, path.name)
+        if class_table is not None:
+            design = design.with_classes(Classes.read(class_table), class_table)
+        sample = cls(_by_name(_typed(table, path.name), design), design)
         sample._require_as_drawn(path.name)
         return sample
 
@@ -318,7 +166,7 @@ class ReferenceSample:
         """The sample with these reference classes by id; the other units keep theirs.
 
         Args:
-            labels: class name by id.
+            labels: class by id, its name or value.
             name: of their file, for messages.
 
         Raises:
@@ -329,7 +177,7 @@ class ReferenceSample:
         if unknown:
             raise SampleError(f"{name} has id {listed(unknown)}, which the sample does not have. Expected its ids.")
         reference = self.units["id"].map(labels).fillna(self.units[REFERENCE]).astype(object)
-        sample = ReferenceSample(self.units.assign(**{REFERENCE: reference}), self.design)
+        sample = ReferenceSample(_by_name(self.units.assign(**{REFERENCE: reference}), self.design), self.design)
         _require_among(sample.units, REFERENCE, ["", *(entry.name for entry in self.design.classes)], name)
         return sample
 
@@ -371,6 +219,12 @@ def _design_file(path: Path) -> Path:
     return path.with_suffix(".design.json")
 
 
+def _by_name(units: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """The units with the name of a class where the reference is its value."""
+    names = design.name_of_label
+    return units.assign(**{REFERENCE: units[REFERENCE].map(lambda label: names.get(label_key(label), label))})
+
+
 def _refuse_shares(units: pd.DataFrame, classes: Sequence[str], name: str) -> None:
     """Raise SampleError for shares of a class in place of class names."""
     filled = units[units[REFERENCE] != ""]
@@ -389,9 +243,9 @@ def _require_among(units: pd.DataFrame, column: str, known: Sequence[str], name:
     odd = [value for value in units[column].unique().tolist() if value not in known]
     if odd:
         ids = units["id"][units[column] == odd[0]]
-        raise SampleError(
-            f"{name} has {column} '{odd[0]}' (id {listed(ids)}){nearest(odd[0], [each for each in known if each])}"
-        )
+        way_out = ". A class that the map lacks goes into a class table (--class-table)." if column == REFERENCE else ""
+        meant = nearest(odd[0], [each for each in known if each])
+        raise SampleError(f"{name} has {column} '{odd[0]}' (id {listed(ids)}){meant}{way_out}")
 
 
 def _read_geopackage(path: Path) -> tuple[pd.DataFrame, str]:

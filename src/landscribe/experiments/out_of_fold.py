@@ -16,8 +16,8 @@ from landscribe.experiments.trainings import Trainings, split_counts
 from landscribe.maps.assembly.cog import BandMetadata, merge
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag, model_tags
 from landscribe.maps.layers import CLASS
+from landscribe.maps.legends.style import colormap, side_files
 from landscribe.maps.output_paths import OutputPaths
-from landscribe.maps.style import colormap, side_files
 from landscribe.outputs import claim, write_json, write_text
 from landscribe.prediction.compatibility import require_threshold_chips
 from landscribe.prediction.mapping import write_map

@@ -286,6 +286,18 @@ class Classes:
         )
         return Classes(tuple(rows), self.ignore, self.unknown)
 
+    def with_named_labels(self) -> "Classes":
+        """The same table for references that hold words: the name replaces a label that is a number.
+
+        A number stays where the name is the label of another class.
+        """
+        keys = {label_key(row.label) for row in self.entries}
+        rows = (
+            row if not has_numbers([row.label]) or label_key(row.name) in keys else replace(row, label=row.name)
+            for row in self.entries
+        )
+        return Classes(tuple(rows), self.ignore, self.unknown)
+
     @property
     def background(self) -> int:
         """The value of pixels outside all polygons: 0 if the table has it, else ignore (unlabelled)."""
@@ -295,6 +307,30 @@ class Classes:
     def foreground(self) -> tuple[ClassEntry, ...]:
         """All classes but the background."""
         return tuple(entry for entry in self.entries if entry.value != self.background)
+
+    @classmethod
+    def read(cls, path: str) -> "Classes":
+        """The class table in a CSV file, see `read_class_table`; labels are the values, unless it has some.
+
+        A row of value 255 has a label that marks unlabelled pixels.
+
+        Raises:
+            ClassError: it cannot be read, or is no class table.
+        """
+        rows = [
+            ClassEntry(
+                row.value,
+                row.name,
+                row.colour or default_colour(index, background=row.value == 0),
+                row.value if row.label is None else row.label,
+            )
+            for index, row in enumerate(read_class_table(path))
+        ]
+        unknown = tuple(row.label for row in rows if row.value == IGNORE)
+        try:
+            return cls(tuple(row for row in rows if row.value != IGNORE), unknown=unknown)
+        except ClassError as error:
+            raise ClassError(f"{path}: {error}") from error
 
     @classmethod
     def from_labels(cls, labels: Sequence[Label], *, background: bool, zero_is_background: bool = True) -> "Classes":

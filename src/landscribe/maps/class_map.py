@@ -1,7 +1,7 @@
 """ClassMap: a finished map as a noun, with its raster, classes, areas and the run that wrote it.
 
-A map of ours carries its class table, areas and fingerprint as tags of its GeoTIFF. Any other raster of class values
-opens as well: its classes are the values that occur.
+A map of ours carries its class table, areas and fingerprint as tags of its GeoTIFF. Any other raster of whole numbers
+from 0 to 254 opens as well: its classes are the values that occur, with the names that other programs keep beside it.
 """
 
 import json
@@ -18,8 +18,10 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import ClassError, LandscribeError, RasterError, counted, first_line, listed
 from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, values_that_occur
+from landscribe.geo.rasters.derived.converted import as_class_values
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.maps.areas import Areas
+from landscribe.maps.legends.attribute_tables import AttributeTable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -60,30 +62,31 @@ class ClassMap:
 
     raster: Raster
     tags: dict[str, str]
+    class_table: str | None = None
+    """A CSV file with a class table, in place of that of the map."""
 
     @classmethod
     def open(cls, path: str | Path) -> "ClassMap":
         """Open a class raster, of Landscribe or of any other program.
 
         Raises:
-            RasterError: it cannot be read, or is not one band of uint8.
+            RasterError: it cannot be read, or has several bands.
         """
         return cls.of(Raster.open([path]))
 
     @classmethod
-    def of(cls, raster: Raster) -> "ClassMap":
-        """From an open raster."""
-        if len(raster.bands) != 1 or raster.dtype != "uint8":
+    def of(cls, raster: Raster, class_table: str | None = None) -> "ClassMap":
+        """From an open raster of any dtype, see `as_class_values`."""
+        if len(raster.bands) != 1:
             raise RasterError(
                 f"{raster.paths[0]} has {counted(len(raster.bands), 'band')} of {raster.dtype}. Expected a class "
-                "raster: one band of uint8. Choose another file, or convert whole numbers up to 254 (gdal_translate "
-                "-ot Byte)."
+                "raster: one band of whole numbers. Choose another file."
             )
-        return cls(raster, read_tags(Path(raster.paths[0])))
+        return cls(as_class_values(raster), read_tags(Path(raster.paths[0])), class_table)
 
     @cached_property
     def classes(self) -> Classes:
-        """The map's class table; of a map without one, the values that occur (all of it is read).
+        """The class table; of a map without one, the values that occur or have a name (all of it is read).
 
         Raises:
             RasterError: the tag holds no class table, or a map without one has no valid pixel.
@@ -91,16 +94,24 @@ class ClassMap:
         if self.table is not None:
             return self.table
         require_values(self.values, self.raster)
-        return Classes.from_labels(self.values, background=False)
+        return self.attributes.classes(self.values)
 
     @cached_property
     def table(self) -> Classes | None:
-        """The class table in the map's tags; None without one.
+        """The class table of `class_table` or of the map's tags; None without one.
 
         Raises:
+            ClassError: the file holds no class table.
             RasterError: the tag holds no class table.
         """
+        if self.class_table is not None:
+            return Classes.read(self.class_table)
         return class_table_in(self.tags, self.raster.paths[0])
+
+    @cached_property
+    def attributes(self) -> AttributeTable:
+        """Names and colours that other programs keep for the values, without the nodata value."""
+        return AttributeTable.of(self.raster.paths[0]).without(self.raster.nodata)
 
     @cached_property
     def values(self) -> list[int]:

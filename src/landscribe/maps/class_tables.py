@@ -1,12 +1,13 @@
 """Class tables that maps and a reference share."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from landscribe.data.scenes.polygon_files import label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import ClassError, LandscribeError, RecipeError, listed
+from landscribe.errors import ClassError, LandscribeError, RecipeError, counted, listed
 from landscribe.geo.classes import (
     BACKGROUND,
     IGNORE,
@@ -19,10 +20,13 @@ from landscribe.geo.classes import (
 )
 from landscribe.geo.features import Features, geometry_type
 from landscribe.geo.rasters.derived.converted import filled
+from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.spec import NodataValue
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS
 from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.maps.class_map import ClassMap, class_table_of, require_values
+from landscribe.maps.legends.attribute_tables import AttributeTable
 
 _STRIP_PIXELS = 2**23
 
@@ -30,15 +34,15 @@ _STRIP_PIXELS = 2**23
 def common_classes(maps: Sequence[Raster], reference_values: Callable[[], Iterable[int]]) -> Classes:
     """The class table of all maps. Maps without one have the values that occur in any of them and in the reference.
 
-    So a class that such maps miss entirely has a producer's accuracy of 0, and is not left out. The nodata value of a
-    map is not among them: the user says whether it is a class.
+    They have the names that other programs keep beside the maps. A class that such maps miss entirely has a producer's
+    accuracy of 0, and is not left out. The nodata value of a map is not among them: the user says if it is a class.
 
     Args:
         maps: class maps.
         reference_values: finds the class values of the reference; called only if no map has a table.
 
     Raises:
-        RecipeError: two maps have different tables.
+        RecipeError: two maps have different tables, or names of a value.
         RasterError: a tag holds no class table, or nothing has a value.
     """
     opened = [ClassMap.of(mapped) for mapped in maps]
@@ -47,7 +51,7 @@ def common_classes(maps: Sequence[Raster], reference_values: Callable[[], Iterab
         values = {value for own in opened for value in own.values}
         values |= {value for value in reference_values() if value not in nodata}
         require_values(values, *maps)
-        return Classes.from_labels(sorted(values), background=False)
+        return _common_names(opened).classes(values)
     first, *others = (own.classes for own in opened)
     for mapped, classes in zip(maps[1:], others, strict=True):
         if (classes.names, classes.values) != (first.names, first.values):
@@ -56,6 +60,22 @@ def common_classes(maps: Sequence[Raster], reference_values: Callable[[], Iterab
                 f"{', '.join(first.names)}. Assess maps with different class tables one by one."
             )
     return first
+
+
+def _common_names(maps: Sequence[ClassMap]) -> AttributeTable:
+    """The names and colours of the values of all maps."""
+    names, colours = dict[int, str](), dict[int, str]()
+    for own in maps:
+        odd = [value for value, name in own.attributes.names.items() if names.get(value, name) != name]
+        if odd:
+            raise RecipeError(
+                f"{own.raster.paths[0]} has '{own.attributes.names[odd[0]]}' as the name of value {odd[0]}, but "
+                f"{maps[0].raster.paths[0]} or another map has '{names[odd[0]]}'. Assess maps with different classes "
+                "one by one, or pass one table for all (--class-table)."
+            )
+        names |= own.attributes.names
+        colours |= own.attributes.colours
+    return AttributeTable(names, colours)
 
 
 def values_in(mapped: Raster, spec: SceneSpec) -> set[int]:
@@ -113,6 +133,39 @@ def refuse_column_of_one_class(error: ClassError, classes: Classes, spec: SceneS
     ) from error
 
 
+def refuse_labels(error: ClassError, nodata: NodataValue) -> None:
+    """Raise the error of labels that are no classes with what to do about a class that the map lacks.
+
+    Args:
+        error: of the reference.
+        nodata: of the map, which may be a class; None if it is none, or the user has named its class.
+    """
+    if not error.labels:
+        return
+    # Only the background, or the class of the nodata value, may be the nodata of a map.
+    may_be_nodata = {"0", BACKGROUND, nodata_label(nodata)}
+    if nodata is not None and [label_key(label) in may_be_nodata for label in error.labels] == [True]:
+        raise ClassError(
+            f"{error} If nodata ({nodata_label(nodata)}) is a class of the map, pass --nodata-as with its name."
+        ) from error
+    with_advice = ClassError(f"{error} The table is a CSV file of value and name: --class-table.")
+    with_advice.labels = error.labels
+    raise with_advice from error
+
+
+def require_zero_is_decided(features: Features, classes: Classes, spec: SceneSpec) -> None:
+    """Raise ClassError if polygons have class 0, and the area between polygons would count as that class."""
+    zero = next((entry for entry in classes if label_key(entry.label) == "0" == str(entry.value)), None)
+    zeros = sum(count for label, count in Counter(features.labels).items() if label_key(label) == "0")
+    if zero is None or not zeros or spec.sparse or spec.label_zero == "background":
+        return
+    raise ClassError(
+        f"{features.name} has {counted(zeros, 'polygon')} of class 0 ('{zero.name}'), and 0 is the value of the area "
+        "between polygons. Pass --sparse if only polygons are the reference, or --label-zero background if the area "
+        "between them is of class 0 too."
+    )
+
+
 def with_class(mapped: Raster, classes: Classes, name: str | None) -> Raster:
     """The map with the value of a class wherever it has none; as it is if the name is None.
 
@@ -145,14 +198,24 @@ def with_background(classes: Classes, mapped: Raster) -> Classes:
 
 
 def as_in_features(classes: Classes, features: Features) -> Classes:
-    """The class table for the labels of features: values replace words if the features hold numbers."""
-    return classes.with_numeric_labels() if has_numbers(features.labels) else classes
+    """The class table for the labels of features: values replace words if they are numbers, names numbers if not."""
+    return classes.with_numeric_labels() if has_numbers(features.labels) else classes.with_named_labels()
 
 
 def as_in_raster(classes: Classes, reference: str) -> Classes:
-    """The class table for a label raster: a map of Landscribe holds values, any other raster labels."""
-    table = class_table_of(reference) or ()
-    values = {entry.name: entry.value for entry in table}
-    if not values.keys() >= set(classes.names):
-        return classes.with_numeric_labels()
-    return Classes(tuple(replace(entry, label=values[entry.name]) for entry in classes), classes.ignore)
+    """The class table for a label raster: one whose values have names of these classes has them by name.
+
+    Any other raster holds labels that are numbers, or values.
+    """
+    table, numeric = class_table_of(reference), classes.with_numeric_labels()
+    names = AttributeTable.of(reference).names if table is None else {entry.value: entry.name for entry in table}
+    by_name = {name: value for value, name in names.items()}
+    if by_name.keys().isdisjoint(classes.names):
+        return numeric
+    taken = set(map(label_key, names))
+    entries = (
+        # The value of a class that the reference lacks is that of another class there: nothing has the word as label.
+        replace(entry, label=by_name.get(entry.name, entry.name if label_key(entry.label) in taken else entry.label))
+        for entry in numeric
+    )
+    return Classes(tuple(entries), classes.ignore, classes.unknown)

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from landscribe.errors import ClassError, RasterError, listed
 from landscribe.geo.classes import IGNORE, default_colour, read_class_table
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.derived.converted import as_class_values
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import class_table_of, require_values
+from landscribe.maps.legends.attribute_tables import AttributeTable
 from landscribe.spec import nearest
 
 log = logging.getLogger(__name__)
@@ -52,10 +54,10 @@ class ClassCodes:
         """The classes of a raster that become polygons.
 
         Args:
-            raster: one band of whole numbers.
+            raster: one band of whole numbers; of floats, from 0 to 254.
             requested: names or values of classes, or "all"; all but class 0, and but value 255 where it means
                 unlabelled, if None.
-            class_table: a CSV file; None for the raster's own table, or its values.
+            class_table: a CSV file; None for the raster's own table, or its values, which other programs may name.
             of_objects: the classes are those of objects, of which the background has none.
 
         Raises:
@@ -63,7 +65,7 @@ class ClassCodes:
             ClassError: there is no such class, or the class table cannot be read or lacks a value that would become
                 polygons.
         """
-        _require_whole_numbers(raster)
+        raster = _of_whole_numbers(raster)
         classes = _classes_of(raster, class_table)
         if class_table is not None and (requested is None or tuple(requested) == (_ALL,)):
             _require_all_values(classes, raster, class_table, without_background=requested is None)
@@ -99,15 +101,11 @@ class ClassCodes:
         return codes
 
 
-def _require_whole_numbers(raster: Raster) -> None:
-    name, dtype = raster.paths[0], np.dtype(raster.dtype)
+def _of_whole_numbers(raster: Raster) -> Raster:
+    """The raster, if it has one band; of a type that int64 does not hold, such as floats, as class values."""
     if len(raster.bands) != 1:
-        raise RasterError(f"{name} has {len(raster.bands)} bands. Expected one band of class values.")
-    if not np.can_cast(dtype, np.int64):
-        raise RasterError(
-            f"{name} holds {dtype}. Expected whole numbers up to int64, which are classes. Vectorize the class map, or "
-            "convert it (gdal_translate -ot Byte)."
-        )
+        raise RasterError(f"{raster.paths[0]} has {len(raster.bands)} bands. Expected one band of class values.")
+    return raster if np.can_cast(np.dtype(raster.dtype), np.int64) else as_class_values(raster)
 
 
 def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, ...]:
@@ -117,10 +115,15 @@ def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, 
     table = class_table_of(raster.paths[0])
     if table is not None:
         return tuple(PolygonClass(entry.value, entry.name, entry.colour) for entry in table)
-    values = sorted(_values_of(raster))
+    values, attributes = sorted(_values_of(raster)), AttributeTable.of(raster.paths[0])
     require_values(values, raster)
     return tuple(
-        PolygonClass(value, str(value), default_colour(i, background=value == 0)) for i, value in enumerate(values)
+        PolygonClass(
+            value,
+            attributes.names.get(value, str(value)),
+            attributes.colours.get(value, default_colour(index, background=value == 0)),
+        )
+        for index, value in enumerate(values)
     )
 
 

@@ -221,7 +221,7 @@ def object_codes(codes: ClassCodes, layers: Raster | None, spec: ObjectSpec, out
         out: the raster of numbers to write; it must exist as long as the codes are read.
 
     Raises:
-        RasterError: as `objects_of`, or the map is not one band of uint8.
+        RasterError: as `objects_of`, or the map holds no class values.
     """
     values = np.array([entry.value for entry in codes.classes])
     table = objects_of(ClassMap.of(codes.raster), layers, spec, out, values.tolist())

@@ -23,7 +23,7 @@ from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.vectors.feature_files import GEOMETRY_FIELD, FeatureStream, record_batch, write_features
 from landscribe.machine import cores
 from landscribe.maps.class_map import require_values
-from landscribe.maps.style import polygon_qml
+from landscribe.maps.legends.style import polygon_qml
 from landscribe.outputs import scratch_folder
 from landscribe.polygons.boundaries.regions import Points, RegionJoiner
 from landscribe.polygons.boundaries.rings import (

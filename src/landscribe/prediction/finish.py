@@ -24,8 +24,8 @@ from landscribe.maps.class_map import (
     trained_tag,
 )
 from landscribe.maps.layers import CLASS, UNCERTAINTY, Layer
+from landscribe.maps.legends.style import colormap, side_files
 from landscribe.maps.sieve import Sieve
-from landscribe.maps.style import colormap, side_files
 from landscribe.maps.unit_store import UnitStore
 from landscribe.outputs import write_text
 from landscribe.prediction.plan import MapPlan

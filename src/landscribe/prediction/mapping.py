@@ -19,8 +19,8 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.areas import format_areas
 from landscribe.maps.candidates import run_of
 from landscribe.maps.class_map import RUN_TAG, areas_in, fingerprint_in, read_tags
+from landscribe.maps.legends.style import side_files
 from landscribe.maps.output_paths import OutputPaths
-from landscribe.maps.style import side_files
 from landscribe.outputs import write_text
 from landscribe.prediction.finish import finish
 from landscribe.prediction.plan import MapPlan, Planner

@@ -26,7 +26,7 @@ from landscribe.errors import per_cent
 from landscribe.geo.classes import IGNORE, Classes, rgb
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
-from landscribe.maps.style import colormap
+from landscribe.maps.legends.style import colormap
 from landscribe.nn.encoders.sensors import RGB, common_names
 from landscribe.texts import length_text
 

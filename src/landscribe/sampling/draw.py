@@ -14,16 +14,9 @@ from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.errors import SampleError, counted
-from landscribe.estimation.hashes import column_hash
-from landscribe.estimation.reference_sample import (
-    ALL,
-    REFERENCE,
-    Clusters,
-    Design,
-    ReferenceSample,
-    SampledMap,
-    Stratum,
-)
+from landscribe.estimation.designs.design import ALL, Clusters, Design, SampledMap, Stratum
+from landscribe.estimation.designs.hashes import column_hash
+from landscribe.estimation.reference_sample import REFERENCE, ReferenceSample
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.grid import Window
 from landscribe.sampling.frame import BUFFER, CODES, OUTSIDE, UnitRows

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from landscribe import progress
-from landscribe.estimation.hashes import PixelHash
+from landscribe.estimation.designs.hashes import PixelHash
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.features import Features

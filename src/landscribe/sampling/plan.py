@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from landscribe.errors import ClassError, GridError, RasterError, SampleError, counted, listed
+from landscribe.estimation.designs.design import MapClass
 from landscribe.estimation.intervals import interval_quantile
-from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import ASSIGN_CRS, grid_label
@@ -112,13 +112,13 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
         ClassError: a class or stratum that does not exist.
         SampleError: a stratum has fewer units than are to be drawn, or a setting in metres finds no CRS.
     """
-    class_map = ClassMap.of(mapped)
+    class_map = ClassMap.of(mapped, spec.class_table)
     strata_map = class_map if spec.strata is None else _open_strata(spec.strata, mapped)
     area = None if spec.area is None else Features.read(spec.area).on(mapped.grid, mapped.paths[0])
     if area is not None:
         area.require_overlap(mapped.grid, mapped.paths[0])
     buffer = _buffer(spec, strata_map)
-    frame = Frame(mapped, None if spec.strata is None else strata_map.raster, area, spec.unit, buffer)
+    frame = Frame(class_map.raster, None if spec.strata is None else strata_map.raster, area, spec.unit, buffer)
     counts = frame.count()
     if not counts.units_by_row.any():
         what = "sampling unit" if spec.unit == 1 else f"block of {spec.unit} x {spec.unit} pixels"
@@ -130,13 +130,13 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
         )
     _warn_of_pixels_without_stratum(spec, counts)
     _warn_of_pixels_without_unit(spec, counts)
-    _log_absent_classes(class_map, counts)
     if buffer is not None and not counts.units_of_stratum[BUFFER]:
         raise SampleError(
             f"{mapped.paths[0]} has no sampling unit within {spec.buffer:g} m of {spec.buffer_around}; its "
             f"pixels have {buffer.sides[0][0]:.4g} m. Widen the buffer, or leave it out."
         )
     classes = _classes(class_map, counts)
+    _log_absent_classes(classes)
     rows = _strata(strata_map, counts, spec) if spec.design == "stratified" else _as_strata(classes)
     strata, expected = _planned(rows, spec)
     # Numbers of strata may have other sums than the size, and expected numbers are no whole ones.
@@ -161,8 +161,8 @@ def _warn_of_pixels_without_unit(spec: SampleSpec, counts: FrameCounts) -> None:
         )  # fmt: skip
 
 
-def _log_absent_classes(class_map: ClassMap, counts: FrameCounts) -> None:
-    absent = [entry.name for entry in class_map.table or () if not counts.units_of_class[entry.value]]
+def _log_absent_classes(classes: tuple[MapClass, ...]) -> None:
+    absent = [entry.name for entry in classes if not entry.units]
     if absent:
         log.info(
             "the map has no sampling unit of class %s. Its area is estimated from the units that you label so",
@@ -218,15 +218,16 @@ def _require_known(names: Iterable[str], known: Iterable[str], setting: str) -> 
 
 
 def _table(class_map: ClassMap, values: list[int]) -> Classes:
-    """The class table of a map in which these values occur; of a map without a table, the values."""
+    """The class table of a map in which these values occur; of a map without a table, the values by their names."""
     table = class_map.table
     if table is None:
-        return Classes.from_labels(values, background=False)
+        return class_map.attributes.classes(values)
     unlisted = sorted(set(values) - set(table.values))
     if unlisted:
         raise ClassError(
-            f"{class_map.raster.paths[0]} holds the value {unlisted[0]}, which its class table does not list "
-            f"({', '.join(map(str, table.values))}). Correct the map, or write its class table anew."
+            f"{class_map.raster.paths[0]} holds the value {unlisted[0]}, which "
+            f"{class_map.class_table or 'its class table'} does not list ({', '.join(map(str, table.values))}). "
+            "Correct the map, or the class table."
         )
     return table
 

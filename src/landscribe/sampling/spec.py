@@ -54,6 +54,10 @@ class SampleSpec(Spec):
     doi:10.1016/j.rse.2014.02.015); or numbers, as NAME=VALUE with commas."""
     unit: int = Field(1, ge=1, le=1000)
     """Side of a sampling unit in pixels: 1 is a pixel, more a square block of pixels."""
+    class_table: InputPath | None = None
+    """Names and colours of the classes, in place of the map's own class table: a CSV file with the columns value, name
+    and, if there are any, colour (#rrggbb). It lists all values of the map, and may list classes that only the
+    reference has."""
     strata: InputPath | None = None
     """Class raster on the grid of the map whose classes are the strata, such as change. Default: the classes of the
     map."""

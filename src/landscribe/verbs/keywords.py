@@ -227,6 +227,7 @@ class LabelKeywords(TypedDict, total=False):
     edges: bool
     edge_tolerance: float | str
     probabilities: str | Path | None
+    class_table: str | Path | None
     sample_labels: str | Path | None
     skip_unlabelled: bool
     dask: str | None
@@ -296,6 +297,7 @@ class SampleKeywords(TypedDict, total=False):
     expected_accuracy: float | dict[str, Any]
     allocation: Literal["auto", "proportional", "equal", "neyman"] | dict[str, Any]
     unit: int
+    class_table: str | Path | None
     strata: str | Path | None
     buffer_around: str | None
     buffer: float | None

@@ -171,7 +171,7 @@ def assess(
     """Compare maps with a reference; or estimate accuracy and areas from a labelled reference sample.
 
     Args:
-        maps: one class map, several, or a folder of maps (.tif).
+        maps: one class map, several, or a folder of maps (.tif); of any program, with whole numbers from 0 to 254.
         reference: polygons, points with a class column, a label raster, a folder with such a file for each map, which
             has its name, or a chips folder; or the file of `sample`, whose column reference was filled in.
         split: split of the chips, if the reference is a chips folder; default: test.
@@ -211,6 +211,7 @@ def assess(
 
     from landscribe.assessment.references import assess_maps
     from landscribe.data.scenes.spec import SceneSpec
+    from landscribe.geo.rasters.raster import Raster
     from landscribe.geo.vectors.vector_files import is_vector
     from landscribe.maps.class_map import ClassMap
     from landscribe.maps.class_tables import refuse_column_of_one_class
@@ -224,7 +225,8 @@ def assess(
         except ClassError as error:
             if "label_field" in fields and is_vector(str(reference)):
                 labels = SceneSpec.of({"image": paths, "labels": reference} | fields)
-                refuse_column_of_one_class(error, ClassMap.open(paths[0]).classes, labels)
+                mapped = ClassMap.of(Raster.open([paths[0]]), spec.class_table)
+                refuse_column_of_one_class(error, mapped.classes, labels)
             raise
         if saved is not None:
             result.save(saved)

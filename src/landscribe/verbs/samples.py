@@ -25,7 +25,7 @@ def plan_sample(mapped: PathLike, **settings: Unpack[SampleKeywords]) -> SampleP
     """Plan a reference sample without drawing it: units of each stratum, and the precision to expect.
 
     Args:
-        mapped: a class map of `predict`, or any raster of class values (uint8).
+        mapped: a class map of `predict`, or any raster of whole numbers from 0 to 254.
         settings: fields of SampleSpec.
 
     Returns:
@@ -74,7 +74,7 @@ def sample(
     Law: the same map, settings and seed give the same units.
 
     Args:
-        mapped: a class map of `predict`, or any raster of class values (uint8).
+        mapped: a class map of `predict`, or any raster of whole numbers from 0 to 254.
         out: the file; its suffix chooses a GeoPackage (.gpkg), which QGIS opens as a form, or CSV (.csv).
         forms: files for other programs, beside `out`: "ceo" for Collect Earth Online (points.ceo.csv), "acatama" for
             AcATaMa (points.acatama.gpkg).
@@ -124,7 +124,7 @@ def sample(
     path = require_sample_suffix(output_path(out))
     page, imagery = (None, None) if sheet is None else (output_path(sheet), Raster.open([str(image)], is_imagery=True))
     written = [path, *(form_path(path, name) for name in forms), *([] if page is None else [page])]
-    inputs = (mapped, image, spec.strata, spec.area)
+    inputs = (mapped, image, spec.strata, spec.area, spec.class_table)
     require_apart(written, {Path(name).resolve() for name in inputs if name is not None})
     with ExitStack() as claims:
         for file in written:

@@ -4,6 +4,7 @@ Nodata values and masks are applied to the stored numbers, before the conversion
 """
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import RasterError
+from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.encoding import Encoding, conversions
@@ -88,6 +90,26 @@ def filled(raster: Raster, value: int) -> Raster:
     """The raster with a value wherever it is not valid, so that all of its pixels are valid."""
     return replace(
         raster, source=Converted((raster,), Filled(value)), nodata=None, has_palette=False, _band_indices=None
+    )
+
+
+def as_class_values(raster: Raster) -> Raster:
+    """The one band of a raster as class values (uint8); a raster of uint8 as it is.
+
+    NaN has no class, whether it is declared as nodata or not. Reading raises RasterError for a valid pixel that is no
+    whole number from 0 to 254.
+    """
+    if raster.dtype == "uint8":
+        return raster
+    source = raster.override_nodata(math.nan)
+    return replace(
+        raster,
+        source=Converted((source,), ClassValues(raster.paths[0])),
+        dtype="uint8",
+        declared=(),
+        encoding=(),
+        has_palette=False,
+        _band_indices=None,
     )
 
 
@@ -193,6 +215,29 @@ class Filled:
         """See `Conversion`."""
         chosen = pixels if bands is None else pixels[list(bands)]
         return np.where(valid, chosen, np.array(self.value, pixels.dtype)), np.ones_like(valid)
+
+
+@dataclass(frozen=True)
+class ClassValues:
+    """Whole numbers from 0 to 254, of any dtype, in uint8."""
+
+    name: str
+    """Of the file, for messages."""
+
+    def apply(self, pixels: Pixels, valid: Valid, bands: Sequence[int] | None) -> tuple[Pixels, Valid]:  # noqa: ARG002
+        """See `Conversion`."""
+        with np.errstate(invalid="ignore"):  # of numbers that uint8 does not hold, which are refused
+            values = pixels.astype(np.uint8)
+        odd = (values != pixels) | (values == IGNORE)
+        if odd.any():
+            number = pixels[odd][0].item()
+            text = f"{number:.10g}" if isinstance(number, float) else str(number)
+            nodata = f" If it marks pixels without a class, declare it: gdal_edit.py -a_nodata {text}."
+            raise RasterError(
+                f"{self.name} holds {text}. Expected class values: whole numbers from 0 to 254. Give its classes such "
+                f"values (gdal_calc.py, or Reclassify by table in QGIS).{nodata if number == int(number) else ''}"
+            )
+        return values, valid
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from landscribe.errors import ClassError, is_printable
 from landscribe.geo.classes import ClassEntry, Classes, label_key
 from landscribe.maps.class_map import classes_as_tag, classes_from_tag
-from landscribe.maps.style import aux_xml, colormap, qml
+from landscribe.maps.legends.style import aux_xml, colormap, qml
 
 
 def entry(value: int, name: str = "house", colour: str = "#ff0000", label: int | str = "H") -> ClassEntry:

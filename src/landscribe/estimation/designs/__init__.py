@@ -1,0 +1,1 @@
+"""How a reference sample was drawn, and from which map."""
