@@ -80,7 +80,7 @@ class Features:
             field: the column of labels. None: all features are one class, with the file's stem as label.
             layer: name of the layer. None: the only one with features of `geometry_types` and the column.
             crs: of the coordinates, if the file has none.
-            priority: a column of numbers, of which the larger lie on top; or "file-order": later features do.
+            priority: a column of numbers or dates, of which the larger lie on top; or "file-order": later features do.
             geometry_types: the accepted types; any other raises an error. MultiPoints are points.
             fix_geometries: make invalid geometries valid and drop null and empty ones, instead of raising an error.
 

@@ -1,6 +1,7 @@
 """Label polygons on a scene: what masks leave out, and how class codes become values."""
 
 import logging
+from datetime import date
 
 import geopandas as gpd
 import numpy as np
@@ -60,6 +61,18 @@ def test_the_class_table_or_a_column_decides_which_polygon_lies_on_top(image, tm
     columns = {"level": [2.5, 1.0, 0.0]}
     mask, classes, _ = opened(spec(image, tmp_path, kind=kind, columns=columns, label_priority=priority))
     assert counts(mask, classes) == {"a": a, "b": b}
+
+
+@pytest.mark.parametrize("name", ["labels.gpkg", "labels.shp", "labels.geojson", "labels.fgb"])
+@pytest.mark.parametrize(
+    ("taken", "a", "b"), [(["2019-07-01", "2023-07-01"], 300, 400), (["2023-07-01", "2019-07-01"], 400, 300)]
+)
+def test_the_newest_polygon_lies_on_top_by_a_column_of_dates(image, tmp_path, name, taken, a, b):
+    dates = [date.fromisoformat(text) for text in taken]
+    source = spec(image, tmp_path, [LOWER, UPPER], kind=["a", "b"], name=name, columns={"taken": dates})
+    mask, classes, warnings = opened(source.model_copy(update={"label_priority": "taken"}))
+    assert counts(mask, classes) == {"a": a, "b": b}
+    assert warnings == []
 
 
 def test_overlaps_of_classes_are_counted_with_both_classes_unless_a_priority_decides(image, tmp_path):

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 from test_app import landscribe
@@ -28,10 +30,12 @@ from landscribe.data.splits.audit import audit
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.preflight.check import Check
+from landscribe.texts import length_text
 from landscribe.verbs import check
 from worlds import CORNER, METRE, UTM, write_raster
 
 SIZE = 64
+ZONE_33 = CRS.from_epsg(32633)
 TABLE = (ClassSpec(name="ground", value=0), ClassSpec(name="house", value=1))
 
 
@@ -194,21 +198,99 @@ def test_touching_scenes_of_two_splits_are_warned_of(tmp_path):
     assert warning.endswith("Chip again with --gap 16; predefined splits have no gap.")
 
 
+def move_to_zone_33(image: Path, east: float, south: float, *, metre: float = 1) -> None:
+    """Let the upper left corner of an image lie this many metres from that of UTM zone 32, but in zone 33."""
+    (left,), (top,) = transform_points(UTM, ZONE_33, [CORNER[0] + east], [CORNER[1] - south])
+    with rasterio.open(image, "r+") as opened:
+        opened.crs, opened.transform = ZONE_33, Affine(metre, 0, left, 0, -metre, top)
+
+
+def geodesic(one: Path, other: Path) -> float:
+    """The least metres between the outlines of two images, by the geodesics between points of every metre."""
+    lonlats = []
+    for path in (one, other):
+        with rasterio.open(path) as opened:
+            outline = shapely.segmentize(shapely.box(*opened.bounds).exterior, 1)
+            to_lonlat = Transformer.from_crs(opened.crs.to_wkt(), 4326, always_xy=True)
+            lonlats.append(to_lonlat.transform(*shapely.get_coordinates(outline).T))
+    points = [np.array(pair).reshape(2, -1) for pair in lonlats]
+    a, b = (grid.ravel() for grid in np.indices((points[0].shape[1], points[1].shape[1])))
+    return Geod(ellps="WGS84").inv(*points[0][:, a], *points[1][:, b])[2].min()
+
+
 def test_overlaps_of_scenes_of_two_crss_are_an_error(tmp_path):
     # The upper left corner of the test scene, in UTM zone 33, lies 64 pixels inside the train scene, in zone 32. Zone
     # 33 is turned by 4 degrees there, so that two more pairs overlap by up to 5 pixels.
-    zone_33 = CRS.from_epsg(32633)
-    (left,), (top,) = transform_points(UTM, zone_33, [CORNER[0] + 64], [CORNER[1] - 64])
     chips = chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(0))})
-    with rasterio.open(tmp_path / "test.tif", "r+") as image:
-        image.crs, image.transform = zone_33, Affine(1, 0, left, 0, -1, top)
+    move_to_zone_33(tmp_path / "test.tif", 64, 64)
     found = check(chips)
     (line,) = errors(found)
     assert line.startswith(
         "chips of train and test overlap on the ground in 3 pairs of scenes with different CRSs, such as "
         "train_r000_c064 and test_r000_c000."
     )
-    assert found.as_dict()["audit"]["between_crss"][0]["pairs"] == 3
+    summary = found.as_dict()["audit"]
+    assert summary["between_crss"][0]["pairs"] == 3
+    assert (summary["distances"][0]["pixels"], summary["distances"][0]["metres"]) == (0, 0)
+    assert not any("apart" in finding.text for finding in found.findings)
+
+
+@pytest.mark.parametrize(("east", "severity"), [(128 + 12, "warning"), (128 + 40, "note"), (30_000, "note")])
+def test_distances_between_crss_are_those_of_geodesics(tmp_path, east, severity):
+    chips = chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(0))})
+    move_to_zone_33(tmp_path / "test.tif", east, 30)
+    expected = geodesic(tmp_path / "train.tif", tmp_path / "test.tif")
+    found = check(chips)
+    (distance,) = found.audit.distances
+    assert distance.metres == pytest.approx(expected, rel=1e-5, abs=0.02)
+    assert distance.pixels == pytest.approx(expected, rel=2e-3)
+    assert distance.between_crss
+    metres = length_text(distance.metres)
+    (finding,) = [finding for finding in found.findings if "apart" in finding.text]
+    assert finding.severity == severity
+    how = f"{'only' if severity == 'warning' else 'at least'} {int(distance.pixels)} pixels ({metres}) apart"
+    assert finding.text.startswith(f"chips of train and test are {how}")
+
+
+@pytest.mark.parametrize(("east", "is_nearer"), [(128 + 60, True), (128 + 400, False)])
+def test_the_smallest_distance_is_that_of_one_crs_or_of_two(tmp_path, east, is_nearer):
+    # The second test scene is 100 pixels south of the train scene, in its CRS; the first lies to the east, in zone 33.
+    scenes = {"train": (land(1), at(0)), "test": (land(2), at(0)), "test_2": (land(3), at(0, 228))}
+    chips = chips_of(tmp_path, scenes)
+    move_to_zone_33(tmp_path / "test.tif", east, 0)
+    (distance,) = audit(chips).distances
+    assert distance.between_crss == is_nearer
+    if is_nearer:
+        expected = geodesic(tmp_path / "train.tif", tmp_path / "test.tif")
+        assert distance.metres == pytest.approx(expected, abs=0.02)
+        assert distance.chips[1].startswith("test_r")
+    else:
+        (tmp_path / "alone").mkdir()
+        alone = audit(chips_of(tmp_path / "alone", {name: scenes[name] for name in ("train", "test_2")}))
+        assert alone.distances == (distance,)
+        assert distance.pixels == 100
+
+
+def test_metres_are_those_of_the_pixels_of_each_crs(tmp_path):
+    # Scenes of zone 33 have pixels of 2 m: the test scene lies 50 of them south of the train scene.
+    scenes = {name: (land(seed), at(0)) for seed, name in enumerate(("train", "train_2", "test"))}
+    chips = chips_of(tmp_path, scenes)
+    move_to_zone_33(tmp_path / "train_2.tif", 50_000, 0, metre=2)
+    with rasterio.open(tmp_path / "train_2.tif") as image:
+        transform = image.transform
+    with rasterio.open(tmp_path / "test.tif", "r+") as image:
+        image.crs, image.transform = ZONE_33, transform @ Affine.translation(0, 128 + 50)
+    (distance,) = audit(chips).distances
+    assert distance.pixels == 50
+    assert distance.metres == pytest.approx(geodesic(tmp_path / "train_2.tif", tmp_path / "test.tif"), abs=0.02)
+
+
+def test_distances_of_scenes_without_a_crs_are_unknown(tmp_path):
+    chips = chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(0))})
+    for name in ("train", "test"):
+        write_raster(tmp_path / f"{name}.tif", land(len(name)), crs=None, transform=None)
+    texts = [finding.text for finding in check(chips).findings]
+    assert "the distance between chips of train and test is unknown" in " ".join(texts)
 
 
 def test_padding_is_no_overlap(tmp_path):

@@ -9,7 +9,7 @@ import shapely
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
-from pyproj import Transformer
+from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
@@ -21,7 +21,7 @@ from landscribe.data.splits.footprints import (
     overlap_groups,
     pairs_within,
 )
-from landscribe.data.splits.ground import pairs_between_crss
+from landscribe.data.splits.ground import GroundOutlines, pairs_between_crss
 from landscribe.data.splits.split import SplitInput, SplitSpec, split_scenes
 from landscribe.geo.grid import Grid, Window
 from worlds import METRE, UTM, chip_windows, grid
@@ -214,6 +214,28 @@ def test_scenes_of_two_crss_over_the_same_ground_are_split_together(by, seed):
     assert min(apart, default=SIZE) >= SIZE // 4
 
 
+@pytest.mark.parametrize("by", ["auto", "block", "scene"])
+@pytest.mark.parametrize("left", [320, 660])
+def test_drawn_chips_are_the_gap_apart_from_predefined_ones_of_another_crs(by, left):
+    # A test scene of 10 x 10 chips in zone 32, and drawn scenes in zone 33: one overlaps it or is near, others are far.
+    utm = grid(640, 640)
+    drawn = [in_zone_33(grid(640, 640, transform=METRE @ Affine.translation(x, 0))) for x in (left, 5000, 9000)]
+    grids = [utm, *drawn]
+    windows = [chip_windows(own.height, own.width, size=SIZE, stride=SIZE, edge="drop") for own in grids]
+    scenes = [
+        SplitInput(of_scene, np.full((len(of_scene), 2), 10), grid=own, split="test" if own is utm else None)
+        for own, of_scene in zip(grids, windows, strict=True)
+    ]
+    names = split_scenes(scenes, SplitSpec(by=by, test=0, gap=60), size=SIZE, seed=0)
+    assert names[0] == ["test"] * 100
+    assert by == "scene" or {"train", "gap"} <= set(names[1])
+    used = [
+        shape for shape, name in zip(ground(drawn[0], windows[1]), names[1], strict=True) if name not in ("gap", "test")
+    ]
+    predefined = shapely.union_all(ground(utm, windows[0]))
+    assert min((predefined.distance(shape) for shape in used), default=60) >= 60
+
+
 @given(row=st.integers(-80, 80), col=st.integers(-80, 80))
 def test_windows_of_two_crss_that_intersect_are_those_whose_corners_say_so(row, col):
     utm = grid(SIZE, SIZE)
@@ -221,6 +243,51 @@ def test_windows_of_two_crss_that_intersect_are_those_whose_corners_say_so(row, 
     (one,), (another,) = ground(utm, [utm.window]), ground(other, [other.window])
     pairs = pairs_between_crss([utm, other, None], [[utm.window], [other.window], []], buffer_px=0)
     assert pairs.tolist() == ([[0, 1], [1, 0]] if one.intersects(another) else [])
+
+
+@given(seed=st.integers(0, 999), count=st.integers(1, 12), side=st.sampled_from([100, 1000]))
+def test_the_nearest_windows_of_two_crss_are_those_of_brute_force(seed, count, side):
+    utm, rng = grid(side, side), np.random.default_rng(seed)
+    other = in_zone_33(utm)
+    of_utm, of_other = random_windows(seed, count, side - 20), random_windows(seed + 1, count, side - 20)
+    in_a = rng.random(2 * count) < 0.5
+    # Scales of the ground are those of zone 32 on its central meridian.
+    polygons = [*ground(utm, of_utm), *ground(other, of_other)]
+    every = [
+        (a, b)
+        for a in np.flatnonzero(in_a).tolist()
+        for b in np.flatnonzero(~in_a).tolist()
+        if (a < count) != (b < count)
+    ]
+    outlines = GroundOutlines.of([utm, None, other], [of_utm, [], of_other])
+    nearest = outlines.nearest(np.flatnonzero(in_a), np.flatnonzero(~in_a))
+    if not every:
+        assert nearest is None
+        return
+    expected = min(polygons[a].distance(polygons[b]) for a, b in every) / 0.9996
+    assert nearest is not None
+    *pair, metres = nearest
+    assert tuple(pair) in every
+    assert metres == pytest.approx(expected, abs=1e-3)
+    assert polygons[pair[0]].distance(polygons[pair[1]]) / 0.9996 == pytest.approx(expected, abs=1e-3)
+
+
+def test_windows_on_both_sides_of_the_antimeridian_are_near():
+    # Zone 60 ends, and zone 1 begins, at 180 degrees: pixels of 10 m, 20 pixels from it at the equator.
+    east = Transformer.from_crs(4326, 32660, always_xy=True).transform(180, 0)[0]
+    west = Transformer.from_crs(4326, 32601, always_xy=True).transform(-180, 0)[0]
+    zone_60 = Grid(CRS.from_epsg(32660), Affine(10, 0, east - 840, 0, -10, 320), SIZE, SIZE)
+    zone_1 = Grid(CRS.from_epsg(32601), Affine(10, 0, west + 200, 0, -10, 320), SIZE, SIZE)
+    outlines = GroundOutlines.of([zone_60, zone_1], [[zone_60.window], [zone_1.window]])
+    a, b, metres = outlines.nearest(np.array([0]), np.array([1]))
+    # Both are 200 m from the antimeridian, in metres of the zones, which are 0.1 % shorter there.
+    lon_60, lon_1 = (
+        Transformer.from_crs(zone.crs.to_wkt(), 4326, always_xy=True).transform(x, 0)[0]
+        for zone, x in ((zone_60, east - 200), (zone_1, west + 200))
+    )
+    expected = Geod(ellps="WGS84").inv(lon_60, 0, lon_1, 0)[2]
+    assert (a, b) == (0, 1)
+    assert metres == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("west", [179.9, -180.1], ids=["from 179.9", "from -180.1"])
@@ -237,6 +304,8 @@ def test_windows_across_the_antimeridian_intersect_those_of_another_crs(west, ne
 
 def test_a_local_crs_intersects_no_other():
     local = Grid(CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]'), METRE, SIZE, SIZE)
+    outlines = GroundOutlines.of([local, grid(SIZE, SIZE)], [[local.window], [local.window]])
+    assert outlines.nearest(np.array([0]), np.array([1])) is None
     assert overlap_groups([local, grid(SIZE, SIZE)], buffer_px=0.5).tolist() == [0, 1]
     assert overlap_groups([], buffer_px=0.5).tolist() == []
 

@@ -221,7 +221,8 @@ def _overlaps(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
         yield (
             f"polygons of different classes of {_files(affected)} overlap in {at_least}"
             f"{counted(total.total(), 'pixel')}: {_listed(total)}. The class that is later in the class table lies on "
-            f"top. Pass --label-priority COLUMN to let a column of numbers decide, or --label-priority {FILE_ORDER}."
+            f"top. Pass --label-priority COLUMN to let a column of numbers or dates decide, or --label-priority "
+            f"{FILE_ORDER}."
         )
 
 

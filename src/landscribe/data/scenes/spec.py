@@ -36,8 +36,8 @@ class SceneSpec(Spec):
     label_crs: str | None = None
     """CRS of label files that have none, such as EPSG:32632 for a CSV file of x and y."""
     label_priority: str | None = None
-    """Column of numbers that decides where polygons overlap: the largest lies on top. file-order: later polygons of the
-    file lie on top. Default: the later class of the class table does."""
+    """Column of numbers or dates that decides where polygons overlap: the largest, or newest, lies on top. file-order:
+    later polygons of the file lie on top. Default: the later class of the class table does."""
     label_zero: Literal["background", "class"] | None = None
     """What polygons of class 0 are: the same as the area between polygons, or a class of their own, which gets a value
     above 0. Default: such polygons are refused."""

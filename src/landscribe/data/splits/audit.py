@@ -5,7 +5,7 @@ machine-learning-based science", Patterns 4, doi:10.1016/j.patter.2023.100804).
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -17,15 +17,20 @@ from landscribe.data.splits.duplicates import Duplicate, duplicates
 from landscribe.data.splits.footprints import (
     Footprints,
     chip_footprints,
+    chip_outlines,
     chips_between_crss,
     nearest_pairs,
     scene_grids,
 )
+from landscribe.data.splits.ground import GroundOutlines
 from landscribe.errors import counted
 from landscribe.geo.grid import Grid
+from landscribe.texts import length_text
 
 # Scenes that lie side by side may overlap by rounding: half a pixel is no overlap.
 _MIN_OVERLAP_PX = 0.5
+# The split keeps its gap in pixels of one scene. A pixel of another UTM zone is up to 1 % smaller or larger.
+_PIXELS_DIFFER = 0.01
 _EXAMPLES = 3
 
 
@@ -35,13 +40,17 @@ class Distance:
 
     splits: tuple[str, str]
     pixels: float | None
-    """Along the farther axis; negative if chips overlap, None if no two share a scene or a CRS."""
+    """In one CRS along the farther axis, and negative if chips overlap; between CRSs the shortest on the ground, in
+    pixels of the two chips, and 0 if they overlap. None if it is unknown: no two chips share a scene, or have
+    positions on Earth."""
     metres: float | None
-    """The same distance in metres; None if the pixel size is unknown."""
+    """The smallest distance in metres; None if the pixel size is unknown."""
     chips: tuple[str, str] | None
     """Names of the two nearest chips."""
     overlaps: int
-    """Pairs of chips that overlap."""
+    """Pairs of chips that overlap, in scenes of one CRS."""
+    between_crss: bool = False
+    """The two nearest chips lie in scenes of different CRSs."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Audit:
     """Side of a chip in pixels."""
     distances: tuple[Distance, ...]
     between_crss: tuple[GroundOverlap, ...]
-    """Overlaps between scenes of different CRSs, which have no distance in pixels."""
+    """Overlaps between scenes of different CRSs."""
     duplicates: tuple[Duplicate, ...]
     warnings: tuple[str, ...]
     """Checks that were not possible, and why."""
@@ -79,8 +88,10 @@ class Audit:
         yield "note", "chips by split: " + ", ".join(f"{name} {count}" for name, count in self.chips.items()) + "."
         if sum(name in ("train", "val", "test") for name in self.chips) < 2:
             yield "warning", "all chips are in one split, nothing is held out. Chip again with val and test above 0."
+        overlapping = {overlap.splits for overlap in self.between_crss}
         for distance in self.distances:
-            yield _distance_finding(distance, self.size)
+            if distance.overlaps or distance.splits not in overlapping:
+                yield _distance_finding(distance, self.size)
         for overlap in self.between_crss:
             yield "error", _overlap_text(overlap)
         yield from _duplicate_findings(self.duplicates)
@@ -92,12 +103,15 @@ class Audit:
 def audit(chips: Chips) -> Audit:
     """Measure distances between splits, and search for chips that duplicate a chip of another split.
 
-    Distances are between chips of the same scene, or of scenes with the same CRS; overlaps are found between scenes of
-    different CRSs, too. Duplicates are found by their pixels,
-    wherever they are.
+    Distances are between chips of the same scene, of scenes with the same CRS, and on the ground between scenes of
+    different CRSs. Duplicates are found by their pixels, wherever they are.
     """
     grids, warnings = scene_grids(chips)
-    distances, between = _between_splits(chips, grids)
+    of_one_crs, between = _between_splits(chips, grids)
+    outlines = chip_outlines(chips, grids)
+    distances = of_one_crs
+    if outlines is not None:
+        distances = tuple(_with_other_crss(distance, chips, grids, outlines) for distance in of_one_crs)
     splits = chips.splits
     counts = {name: int((splits == name).sum()) for name in ("train", "val", "test", "gap")}
     present = {name: count for name, count in counts.items() if count}
@@ -116,27 +130,52 @@ def overlapping_pairs(chips: Chips, grids: dict[str, Grid]) -> int:
 
 
 def _between_splits(chips: Chips, grids: dict[str, Grid]) -> tuple[tuple[Distance, ...], tuple[GroundOverlap, ...]]:
-    """The distance of each two splits, and their overlaps between scenes of different CRSs."""
+    """The distance of each two splits in scenes of one CRS, and their overlaps between scenes of different CRSs."""
     present = set(chips.splits.tolist())
     compared = list(combinations([name for name in ("train", "val", "test") if name in present], 2))
     footprints = chip_footprints(chips, grids)
-    distances = tuple(_distance(chips, both, footprints) for both in compared)
+    distances = tuple(_distance(chips, grids, both, footprints) for both in compared)
     overlaps = chips_between_crss(chips, grids, distance=-_MIN_OVERLAP_PX)
     return distances, tuple(found for both in compared if (found := _ground_overlap(chips, both, overlaps)))
 
 
-def _distance(chips: Chips, splits: tuple[str, str], footprints: Footprints) -> Distance:
-    """The nearest chips of two splits."""
+def _distance(chips: Chips, grids: dict[str, Grid], splits: tuple[str, str], footprints: Footprints) -> Distance:
+    """The nearest chips of two splits in scenes of one CRS."""
     of_chip, names = chips.splits, chips.ids
     first, second = (np.flatnonzero(of_chip == split) for split in splits)
     pairs, distances = nearest_pairs(footprints, first, second)
     if not len(pairs):
         return Distance(splits, None, None, None, 0)
+    # Footprints are in pixels of the first scene of each CRS.
+    scene = chips.scene_names[(footprints.groups == footprints.groups[pairs[0, 0]]).argmax()]
+    pixel_size = grids[scene].pixel_size if scene in grids else chips.metadata.pixel_size
     # Adding 0 turns -0.0 into 0.0.
-    pixels, pixel_size = round(float(distances[0]), 2) + 0.0, chips.metadata.pixel_size
+    pixels = round(float(distances[0]), 2) + 0.0
     metres = None if pixel_size is None else round(pixels * pixel_size, 3)
     nearest = names[pairs[0, 0]], names[pairs[0, 1]]
     return Distance(splits, pixels, metres, nearest, int((distances < -_MIN_OVERLAP_PX).sum()))
+
+
+def _with_other_crss(distance: Distance, chips: Chips, grids: dict[str, Grid], outlines: GroundOutlines) -> Distance:
+    """The distance of two splits in scenes of any CRSs, from that in scenes of one."""
+    first, second = (np.flatnonzero(chips.splits == split) for split in distance.splits)
+    nearest = outlines.nearest(first, second)
+    if nearest is None:
+        return distance
+    a, b, apart = nearest
+    pixels = round(2 * apart / sum(_pixel_size(chips, grids, index) for index in (a, b)), 2)
+    metres = round(apart if distance.metres is None else min(apart, distance.metres), 3)
+    if distance.pixels is not None and distance.pixels <= pixels:
+        return replace(distance, metres=metres)
+    return Distance(distance.splits, pixels, metres, (chips.ids[a], chips.ids[b]), distance.overlaps, between_crss=True)
+
+
+def _pixel_size(chips: Chips, grids: dict[str, Grid], index: int) -> float:
+    """Metres of a pixel of a chip with a position on Earth."""
+    grid = grids[chips.scene_names[index]]
+    pixel_size = grid[chips.windows[index] & grid.window].pixel_size
+    assert pixel_size is not None
+    return pixel_size
 
 
 def _ground_overlap(chips: Chips, splits: tuple[str, str], pairs: NDArray[np.intp]) -> GroundOverlap | None:
@@ -161,7 +200,10 @@ def _overlap_text(overlap: GroundOverlap) -> str:
 def _distance_finding(distance: Distance, size: int) -> tuple[Literal["error", "warning", "note"], str]:
     first, second = distance.splits
     if distance.pixels is None or distance.chips is None:
-        return "note", f"no chip of {first} shares a scene or a CRS with one of {second}."
+        return "note", (
+            f"the distance between chips of {first} and {second} is unknown: no two share a scene, or have positions "
+            "on Earth."
+        )
     a, b = distance.chips
     if distance.overlaps:
         return "error", (
@@ -169,19 +211,15 @@ def _distance_finding(distance: Distance, size: int) -> tuple[Literal["error", "
             f"{-distance.pixels:.0f} pixels. Expected no overlap between splits: accuracy would be too high. Chip "
             "again, with --split-by scene if scenes overlap."
         )
-    metres = "" if distance.metres is None else f" ({_length(distance.metres)})"
+    metres = "" if distance.metres is None else f" ({length_text(distance.metres)})"
     gap = max(1, size // 4)
-    if distance.pixels < gap:
-        how = "touch" if distance.pixels < 1 else f"are only {distance.pixels:.0f} pixels{metres} apart"
+    if distance.pixels < gap * (1 - _PIXELS_DIFFER * distance.between_crss):
+        how = "touch" if distance.pixels < 1 else f"are only {int(distance.pixels)} pixels{metres} apart"
         return "warning", (
             f"chips of {first} and {second} {how}: {a} and {b}. Expected at least a quarter of a chip ({gap} pixels), "
             f"since nearby pixels are similar. Chip again with --gap {gap}; predefined splits have no gap."
         )
-    return "note", f"chips of {first} and {second} are at least {distance.pixels:.0f} pixels{metres} apart."
-
-
-def _length(metres: float) -> str:
-    return f"{metres:.3g} m" if metres < 1000 else f"{metres / 1000:.3g} km"
+    return "note", f"chips of {first} and {second} are at least {int(distance.pixels)} pixels{metres} apart."
 
 
 def _duplicate_findings(all_pairs: tuple[Duplicate, ...]) -> Iterator[tuple[Literal["error"], str]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from landscribe.data.splits.ground import crs_text, outlines, pairs_between_crss
+from landscribe.data.splits.ground import GroundOutlines, crs_text, outlines, pairs_between_crss
 from landscribe.errors import GridError, LandscribeError
 from landscribe.geo.grid import Grid, Window, crs_label
 
@@ -143,10 +143,25 @@ def chips_between_crss(chips: "Chips", grids: dict[str, Grid], *, distance: floa
         grids: of the scenes.
         distance: a pixel is that of each chip's scene; negative for chips that overlap by more.
     """
+    names, order, windows = _by_scene(chips)
+    return order[pairs_between_crss([grids.get(name) for name in names], windows, buffer_px=distance / 2)]
+
+
+def chip_outlines(chips: "Chips", grids: dict[str, Grid]) -> GroundOutlines | None:
+    """Outlines of chips on the ground, for distances between CRSs; None if the scenes do not have several."""
+    if len({text for grid in grids.values() if (text := crs_text(grid))}) < 2:
+        return None
+    names, order, windows = _by_scene(chips)
+    by_scene = GroundOutlines.of([grids.get(name) for name in names], windows)
+    return by_scene.take(np.argsort(order))
+
+
+def _by_scene(chips: "Chips") -> tuple[list[str], NDArray[np.intp], list[list[Window]]]:
+    """The names of the scenes, the indices of their chips scene by scene, and the windows of each scene."""
     names, rows = np.unique(chips.scene_names, return_inverse=True)
     order, windows = np.argsort(rows.reshape(-1), kind="stable"), chips.windows
     own = [[windows[row] for row in order[rows[order] == index].tolist()] for index in range(len(names))]
-    return order[pairs_between_crss([grids.get(name) for name in names.tolist()], own, buffer_px=distance / 2)]
+    return names.tolist(), order, own
 
 
 def _crs_box(grid: Grid, window: Window, pixel_size: tuple[float, float]) -> tuple[float, float, float, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from landscribe.errors import LabelError, counted
@@ -43,10 +44,13 @@ def labels_of(table: gpd.GeoDataFrame, field: str | None, name: str) -> tuple[La
 
 
 def priorities_of(table: gpd.GeoDataFrame, field: str | None, name: str) -> NDArray[np.float64] | None:
-    """The priority of each feature: its number in a column, or its index in the file; None without a column.
+    """The priority of each feature: its number or date in a column, or its index in the file; None without a column.
+
+    Returns:
+        (features,) numbers; of dates and times, the seconds since 1970 in UTC.
 
     Raises:
-        LabelError: the column is missing or holds something else than finite numbers.
+        LabelError: the column is missing or holds something else than finite numbers, or dates.
     """
     if field is None:
         return None
@@ -56,15 +60,25 @@ def priorities_of(table: gpd.GeoDataFrame, field: str | None, name: str) -> NDAr
     try:
         priorities = raw.astype(np.float64).to_numpy()
     except (ValueError, TypeError):
-        priorities = np.full(len(raw), np.nan)
+        priorities = _seconds(raw)
     bad = ~np.isfinite(priorities)
     if bad.any():
         first = int(bad.argmax())
+        what = "is empty" if pd.isna(raw.iloc[first]) else f"holds {raw.iloc[first]!r}"
         raise LabelError(
-            f"{name}: column '{field}' decides which polygon lies on top, but holds {raw.iloc[first]!r} in feature "
-            f"{first}. Expected a number in each feature; or pass --label-priority {FILE_ORDER}."
+            f"{name}: column '{field}' decides which polygon lies on top, but {what} in feature {first}. Expected a "
+            f"number in each feature, or a date such as 2024-05-31; or pass --label-priority {FILE_ORDER}."
         )
     return priorities
+
+
+def _seconds(values: pd.Series) -> NDArray[np.float64]:
+    """(n,) seconds from 1970 (UTC) to dates and times, also as ISO texts; NaN for other values."""
+    texts = values.astype(str)
+    # pandas takes "today" for a date.
+    begins_with_year = texts.str.match(r"\d{4}")
+    times = pd.to_datetime(texts.where(begins_with_year), format="ISO8601", utc=True, errors="coerce")
+    return np.asarray((times - pd.Timestamp(0, tz="UTC")).dt.total_seconds(), np.float64)
 
 
 def column(table: gpd.GeoDataFrame, field: str, name: str) -> "gpd.pd.Series":
