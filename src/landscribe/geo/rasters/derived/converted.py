@@ -36,6 +36,7 @@ def as_colours(raster: Raster) -> Raster:
         nodata=None,
         encoding=(),
         has_palette=False,
+        origins=raster.origins_by_band * 3,
         _band_indices=None,
     )
 
