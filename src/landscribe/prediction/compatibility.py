@@ -70,7 +70,7 @@ def _note_kept_size(model: Model, raster: Raster) -> None:
 
 def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
     """The raster with the chosen bands, the model's encoding, and the model's nodata value if it has none."""
-    name = raster.paths[0]
+    name = raster.files_text
     raster = _named_bands(model, raster) if spec.bands is None else raster.select(spec.bands)
     _require_bands(model, raster, name, chosen=spec.bands is not None)
     if raster.nodata is None:
@@ -109,7 +109,7 @@ def _warn_other_names(model: Model, raster: Raster, spec: PredictSpec) -> None:
             numbers = ",".join(map(str, _numbers_by_name(model, raster))) or "others"
             log.warning(
                 "band %d of %s is %s by its name, but was chosen as the model's %s. If the names are right, pass "
-                "--bands %s", number, raster.paths[0], name, expected, numbers,
+                "--bands %s", number, raster.files_text, name, expected, numbers,
             )  # fmt: skip
             return
 

@@ -43,7 +43,7 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
         yield Finding("error", str(error))
         return
     yield Finding(
-        "note", f"{name}: {size_label(image.grid.shape)} pixels of {size:.3g} m in "
+        "note", f"{image.files_text}: {size_label(image.grid.shape)} pixels of {size:.3g} m in "
         f"{crs_label(image.grid.crs)}, "
         f"{counted(len(image.bands), 'band')} ({', '.join(image.bands)}) of {image.dtype}.",
     )  # fmt: skip
@@ -143,7 +143,7 @@ def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
             "them with --bands to be sure.",
         )  # fmt: skip
     try:
-        converted = with_encoding(other, first.encoding, first.dtype, a)
+        converted = with_encoding(other, first.encoding, first.dtype, first.band_texts)
     except LandscribeError as error:
         yield Finding("error", f"{first_line(error)}.")
         return

@@ -11,6 +11,7 @@ from affine import Affine
 from landscribe.errors import GridError, RasterError
 from landscribe.geo.grid import Window
 from landscribe.geo.inputs import open_imagery
+from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.derived.mosaic import mosaic
 from landscribe.geo.rasters.derived.stack import Stack, stack_bands
 from landscribe.geo.rasters.open_file import Files
@@ -298,3 +299,24 @@ def test_only_a_stack_whose_groups_matter_has_another_fingerprint(tmp_path):
     assert stack_bands([may, *floats]).fingerprint_fields["nodata groups"] == [
         "all of 1, 2, 3, 4", "any of 5, 6", "any of 7, 8"
     ]  # fmt: skip
+
+
+# ---- messages
+
+
+def test_messages_name_the_file_of_a_band(tmp_path):
+    plain = stack_bands([opened(tmp_path, name, noise(2, 4, 4)) for name in ("a", "b")])
+    other = stack_bands([opened(tmp_path, "c", noise(2, 4, 4)), opened(tmp_path, "d", noise(2, 4, 4))])
+    tagged = replace(other, encoding=(*other.encoding_by_band[:3], replace(other.encoding_by_band[3], scale=1e-4)))
+    with pytest.raises(RasterError, match=r"band 2 of \S*d.tif has scale 0.0001, .* but band 2 of \S*b.tif has none"):
+        like(tagged, plain)
+    with pytest.raises(RasterError, match=r"a.tif with 1 more file has bands 1 to 4"):
+        plain.select([5])
+
+
+def test_nan_pixels_are_reported_of_the_file_that_has_them(tmp_path):
+    broken = np.ones((1, 4, 4), "float32")
+    broken[0, 2, 1] = np.nan
+    stack = stack_bands([opened(tmp_path, "whole", np.ones((2, 4, 4), "float32")), opened(tmp_path, "broken", broken)])
+    with pytest.raises(RasterError, match=r"broken.tif holds 1 NaN .* first at row 2, col 1"):
+        stack.read(stack.grid.window)

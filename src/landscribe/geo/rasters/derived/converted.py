@@ -55,14 +55,14 @@ def filled(raster: Raster, value: int) -> Raster:
     )
 
 
-def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expected_of: str) -> Raster:
+def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expected_of: str | Sequence[str]) -> Raster:
     """The raster in another encoding: the same physical values, stored as other numbers.
 
     Args:
         raster: to be converted.
         expected: the other encoding of each band; empty if no tag declares one.
         dtype: of the result. Integers are rounded, and clipped to the range of the dtype.
-        expected_of: what has that encoding, for messages.
+        expected_of: what has that encoding, or that of each band, for messages.
 
     Raises:
         RasterError: one side declares scale and offset, the other does not.
@@ -70,7 +70,8 @@ def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expe
     expected = tuple(expected) or (Encoding(),) * len(raster.bands)
     if raster.encoding_by_band == expected:
         return raster
-    numbers = conversions(raster.paths[0], raster.encoding_by_band, expected, expected_of)
+    theirs = [expected_of] * len(expected) if isinstance(expected_of, str) else expected_of
+    numbers = conversions(raster.band_texts, raster.encoding_by_band, expected, theirs)
     if numbers is None:
         return raster
     return replace(
@@ -92,7 +93,7 @@ def like(raster: Raster, first: Raster) -> Raster:
     ordered = as_bands(raster, first.bands)
     if len(ordered.bands) != len(first.bands):
         return ordered
-    return with_encoding(ordered, first.encoding, first.dtype, first.paths[0])
+    return with_encoding(ordered, first.encoding, first.dtype, first.band_texts)
 
 
 class Conversion(Protocol):
