@@ -280,6 +280,7 @@ def test_plain_names_go_to_the_section_that_has_them():
         ("precision", ["train"]),
         ("minimum_area", ["predict"]),
         ("dask", ["chips", "predict", "vectorize"]),
+        ("resample", ["scenes", "predict"]),
     ],
 )
 def test_a_plain_name_that_two_sections_have_means_what_its_flag_means(name, sections):

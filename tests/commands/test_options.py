@@ -116,6 +116,11 @@ def test_settings_arrive_by_section():
     }
 
 
+def test_resample_of_a_run_serves_stacked_files_and_maps():
+    settings = settings_from(cli.RunCommand, "--resample")
+    assert settings == {section: {"resample": True} for section in ("scenes", "predict")}
+
+
 def test_dask_of_a_run_serves_chips_map_and_polygons():
     settings = settings_from(cli.RunCommand, "--dask", "auto")
     assert settings == {section: {"dask": "auto"} for section in ("chips", "predict", "vectorize")}

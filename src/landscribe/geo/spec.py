@@ -39,7 +39,8 @@ NodataRuleName = Annotated[
     NodataRule,
     Field(
         description="A pixel is nodata if any of its bands holds the nodata value, or only if all do. auto: all if the "
-        "value is 0 or the largest of an unsigned type, otherwise any."
+        "value is 0 or the largest of an unsigned type, otherwise any. Of stacked files, each one of several bands is "
+        "judged by itself, and those of one band together if they have one data type and value."
     ),
 ]
 Palette = Annotated[

@@ -68,7 +68,7 @@ def _note_kept_size(model: Model, raster: Raster) -> None:
 
 def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
     """The raster with the chosen bands, the model's encoding, and the model's nodata value if it has none."""
-    name = raster.paths[0]
+    name = raster.files_text
     raster = _named_bands(model, raster) if spec.bands is None else raster.select(spec.bands)
     _require_bands(model, raster, name, chosen=spec.bands is not None)
     if raster.nodata is None:
@@ -96,7 +96,7 @@ def _named_bands(model: Model, raster: Raster) -> Raster:
     moved = moved_band(raster, model.bands) if is_as_many else None
     if moved is not None:
         raise ModelError(
-            f"{raster.paths[0]} has the bands {', '.join(raster.bands)}, but the model takes {', '.join(model.bands)}: "
+            f"{raster.files_text} has the bands {', '.join(raster.bands)}, but the model takes {', '.join(model.bands)}: "
             f"by its name, band {moved + 1} ({raster.bands[moved]}) is another one of the model's. Pass --bands with "
             "the numbers of the bands in the model's order."
         )
@@ -111,12 +111,12 @@ def _say_other_names(model: Model, raster: Raster, spec: PredictSpec) -> None:
         numbers = ",".join(map(str, numbers_by_name(raster, model.bands))) or "others"
         log.warning(
             "band %d of %s is %s by its name, but was chosen as the model's %s. If the names are right, pass "
-            "--bands %s", spec.bands[moved], raster.paths[0], chosen.bands[moved], model.bands[moved], numbers,
+            "--bands %s", spec.bands[moved], raster.files_text, chosen.bands[moved], model.bands[moved], numbers,
         )  # fmt: skip
     is_named = not any(map(is_position, (*model.bands, *raster.bands)))
     if spec.bands is None and len(model.bands) > 1 and is_named and not numbers_by_name(raster, model.bands):
         log.info(
-            "%s has bands %s, the model %s: they are taken to be the same, in this order", raster.paths[0],
+            "%s has bands %s, the model %s: they are taken to be the same, in this order", raster.files_text,
             ", ".join(raster.bands), ", ".join(model.bands),
         )  # fmt: skip
 

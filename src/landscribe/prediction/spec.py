@@ -55,7 +55,7 @@ class PredictSpec(Spec):
     """Ignore a mismatch between the pixel sizes of the raster and of the model."""
     ignore_scale: bool = False
     """Map stored numbers as they are, whatever the scale, offset and unit tags of raster and training imagery say."""
-    resample: bool = False
+    resample: Annotated[bool, SharedName()] = False
     """Resample the raster to the model's pixel size, unless its own is within a quarter of that. The map has that pixel
     size, and stacked files are resampled to the grid of the first."""
     crs: str | None = None

@@ -36,8 +36,7 @@ def check_pixels(image: Raster) -> Iterator[Finding]:
 
 def _findings(image: Raster, suspects: dict[float, NodataRule], windows: Sequence[Window]) -> Iterator[Finding]:
     """Errors and notes about nodata, and warnings of pixels that hold a suspect."""
-    others = len(image.paths) - 1
-    name = image.paths[0] + (f" and {counted(others, 'more file')}" if others else "")
+    name = image.files_text
     counts = {"all": 0, "invalid": 0}
     held = dict.fromkeys(suspects, 0)
     for window in windows:

@@ -43,7 +43,7 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
         yield Finding("error", str(error))
         return
     yield Finding(
-        "note", f"{name}: {size_label(image.grid.shape)} pixels of {size:.3g} m in "
+        "note", f"{image.files_text}: {size_label(image.grid.shape)} pixels of {size:.3g} m in "
         f"{crs_label(image.grid.crs)}, "
         f"{counted(len(image.bands), 'band')} ({', '.join(image.bands)}) of {image.dtype}.",
     )  # fmt: skip

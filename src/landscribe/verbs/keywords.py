@@ -24,6 +24,7 @@ class SceneTable(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
     stack: bool
+    resample: bool
     without: Sequence[str] | str
     band_numbers: Sequence[int] | None
     bands: Sequence[str] | None | str
@@ -253,6 +254,7 @@ class ChipKeywords(ChipTable, SplitTable, total=False):
     classes: Sequence[dict[str, Any] | ClassSpec]
     class_table: str | Path | None
     stack: bool
+    resample: bool
     without: Sequence[str] | str
     band_numbers: Sequence[int] | None
     bands: Sequence[str] | None | str
@@ -335,6 +337,7 @@ class DemoKeywords(SplitTable, TrainTable, ModelsTable, AssessTable, total=False
     """Settings of `demo`."""
 
     stack: bool
+    resample: bool
     without: Sequence[str] | str
     band_numbers: Sequence[int] | None
     bands: Sequence[str] | None | str
@@ -372,7 +375,6 @@ class DemoKeywords(SplitTable, TrainTable, ModelsTable, AssessTable, total=False
     unit: int
     any_pixel_size: bool
     ignore_scale: bool
-    resample: bool
     crs: str | None
     device: str
     tolerance: float

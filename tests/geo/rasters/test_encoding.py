@@ -31,7 +31,7 @@ def test_an_encoding_is_the_same_as_itself_in_single_precision(own):
 
 
 def test_sentinel_2_before_and_since_baseline_4_differ_by_1000():
-    assert conversions("new", [Encoding(1e-4, -0.1)], [Encoding(1e-4)], "old") == [(1, pytest.approx(-1000))]
+    assert conversions(["new"], [Encoding(1e-4, -0.1)], [Encoding(1e-4)], ["old"]) == [(1, pytest.approx(-1000))]
 
 
 def test_per_cent_are_hundredths():
@@ -41,10 +41,10 @@ def test_per_cent_are_hundredths():
 @pytest.mark.parametrize("own", [Encoding(1e-4), Encoding(offset=-0.1), Encoding(unit="%")])
 def test_tags_on_one_side_only_are_refused_with_both(own):
     with pytest.raises(RasterError, match=r"band 1 of new.tif has scale .* but old.tif has none"):
-        conversions("new.tif", [own], [Encoding()], "old.tif")
+        conversions(["band 1 of new.tif"], [own], [Encoding()], ["old.tif"])
     with pytest.raises(RasterError, match=r"band 1 of new.tif has no scale and offset tags, but old.tif has scale"):
-        conversions("new.tif", [Encoding()], [own], "old.tif")
+        conversions(["band 1 of new.tif"], [Encoding()], [own], ["old.tif"])
 
 
 def test_units_other_than_per_cent_do_not_matter():
-    assert conversions("a", [Encoding(unit="m")], [Encoding()], "b") is None
+    assert conversions(["a"], [Encoding(unit="m")], [Encoding()], ["b"]) is None

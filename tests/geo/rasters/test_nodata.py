@@ -32,7 +32,8 @@ def test_all_marks_where_every_band_holds_the_value(pixels, value):
 
 @given(images, values)
 def test_auto_is_one_of_the_two_rules(pixels, value):
-    rule = "all" if Nodata(value).needs_all(pixels.dtype) else "any"
+    (group,) = Nodata(value).groups(len(pixels), pixels.dtype)
+    rule = "all" if group.needs_all else "any"
     np.testing.assert_array_equal(Nodata(value).marks(pixels), Nodata(value, rule).marks(pixels))
 
 
@@ -60,7 +61,8 @@ def test_nothing_is_marked_without_a_value(pixels):
     ],
 )
 def test_auto_needs_all_bands_for_0_and_the_largest_value_of_unsigned_types(dtype, value, needs_all):
-    assert Nodata(value).needs_all(np.dtype(dtype)) == needs_all
+    (group,) = Nodata(value).groups(3, np.dtype(dtype))
+    assert group == ([0, 1, 2], needs_all)
 
 
 def test_nan_marks_values_that_are_not_finite():

@@ -91,8 +91,11 @@ RASTERS: dict[str, Callable[[Path], Raster]] = {
     "alpha, bands apart": lambda to: Raster.open([with_alpha(to / "a.tif", interleave="band")]),
     "internal mask": lambda to: Raster.open([with_mask(to / "a.tif", internal=True)]),
     "mask file": lambda to: Raster.open([with_mask(to / "a.tif", internal=False)]),
-    "two files": lambda to: Raster.open(
-        [sparse(to / "a.tif", nodata=0), sparse(to / "b.tif", nodata=0, data=Window(200, 10, 9, 9))]
+    "two files of a band": lambda to: Raster.open(
+        [sparse(to / "a.tif", nodata=0, bands=1), sparse(to / "b.tif", nodata=0, bands=1, data=Window(200, 10, 9, 9))]
+    ),
+    "two files of two bands": lambda to: Raster.open(
+        [sparse(to / "a.tif", nodata=0), sparse(to / "b.tif", nodata=0, data=Window(80, 120, 40, 40))]
     ),
     "palette": lambda to: as_colours(Raster.open([with_palette(to / "a.tif")])),
     "mosaic": lambda to: mosaic(
@@ -102,6 +105,13 @@ RASTERS: dict[str, Callable[[Path], Raster]] = {
     "finer": lambda to: other_grid(Raster.open([sparse(to / "a.tif", nodata=0)]), 0.7),
     "stack": lambda to: stack_bands(
         [Raster.open([sparse(to / "a.tif", nodata=0)]), other_grid(Raster.open([sparse(to / "b.tif", nodata=0)]), 2)],
+        resample=True,
+    ),
+    "stack of files of a band": lambda to: stack_bands(
+        [
+            Raster.open([sparse(to / "a.tif", nodata=0, bands=1)]),
+            other_grid(Raster.open([sparse(to / "b.tif", nodata=0, bands=1, data=Window(200, 10, 9, 9))]), 2),
+        ],
         resample=True,
     ),
     "VRT": lambda to: Raster.open([vrt(to / "a.vrt", sparse(to / "a.tif", nodata=0))]),

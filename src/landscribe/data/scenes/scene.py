@@ -188,7 +188,7 @@ def open_images(
 
 def open_image(spec: SceneSpec, polygons: PolygonFiles | None = None) -> Raster:
     """The image of a scene, with the bands, their names, the area and the pixel size of `spec`."""
-    image = open_imagery(spec.image, spec)
+    image = open_imagery(spec.image, spec, resample=spec.resample)
     image = image if spec.band_numbers is None else image.select(spec.band_numbers)
     image = image if spec.bands is None else image.with_band_names(spec.bands)
     if not is_printable("".join(image.bands)):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from landscribe.geo.spec import BandNumbers, NodataRuleName, NodataValues, Palette
-from landscribe.spec import CommaList, InputPath, NoFlag, Spec, StoredName
+from landscribe.spec import CommaList, InputPath, NoFlag, SharedName, Spec, StoredName
 
 SplitName = Literal["train", "val", "test"]
 
@@ -15,12 +15,16 @@ class SceneSpec(Spec):
     """The files of a scene and how to read them."""
 
     image: Annotated[tuple[InputPath, ...], NoFlag("the command pairs its --image with its --labels")]
-    """One image file, or several files on the same grid to stack as bands, in this order. A folder or a pattern such as
-    images/*.tif stands for many scenes."""
+    """One image file, or several files to stack as bands, in this order. A folder or a pattern such as images/*.tif
+    stands for many scenes."""
     labels: Annotated[InputPath | None, NoFlag("the command pairs its --image with its --labels")] = None
     """Polygons or a label raster. For many scenes also a folder or pattern of files named like the images."""
     stack: bool = False
     """The files of a folder or pattern are the bands of one scene."""
+    resample: Annotated[bool, SharedName()] = False
+    """Resample stacked files to the grid of the first: coarser pixels are means, finer ones are interpolated. In a run,
+    the flag sets that of the maps, too: scenes of other pixel sizes are mapped at the model's. Default: files on
+    several grids are refused."""
     without: Annotated[tuple[str, ...], CommaList] = ()
     """Names of images of a folder or pattern to leave out."""
     band_numbers: BandNumbers | None = None

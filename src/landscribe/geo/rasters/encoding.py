@@ -70,13 +70,13 @@ def if_declared(bands: Sequence[Encoding]) -> tuple[Encoding, ...]:
 
 
 def conversions(
-    name: str, own: Sequence[Encoding], expected: Sequence[Encoding], expected_of: str
+    names: Sequence[str], own: Sequence[Encoding], expected: Sequence[Encoding], expected_of: Sequence[str]
 ) -> list[tuple[float, float]] | None:
     """Factor and offset of each band, by which stored numbers get the expected encoding.
 
     Args:
-        name: of the raster, for messages.
-        own: encoding of each of its bands.
+        names: of each band, for messages.
+        own: encoding of each band.
         expected: the other encoding of each band.
         expected_of: what has it, for messages.
 
@@ -86,11 +86,11 @@ def conversions(
     Raises:
         RasterError: one side declares scale and offset, the other does not.
     """
-    for band, (theirs, ours) in enumerate(zip(own, expected, strict=True), 1):
+    for name, theirs, ours, other in zip(names, own, expected, expected_of, strict=True):
         if theirs.is_declared != ours.is_declared:
             raise RasterError(
-                f"band {band} of {name} has {theirs if theirs.is_declared else 'no scale and offset tags'}, but "
-                f"{expected_of} has {ours if ours.is_declared else 'none'}. Expected tags on both or neither: stored "
+                f"{name} has {theirs if theirs.is_declared else 'no scale and offset tags'}, but "
+                f"{other} has {ours if ours.is_declared else 'none'}. Expected tags on both or neither: stored "
                 "numbers may mean other values. Set or unset the tags (gdal_edit.py -scale … -offset …)"
             )
     if all(theirs.is_same(ours) for theirs, ours in zip(own, expected, strict=True)):

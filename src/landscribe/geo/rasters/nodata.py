@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,35 @@ _FLOAT32_STEPS = 4
 """GDAL takes float32 pixels within so many rounding steps of the declared value for nodata (ARE_REAL_EQUAL)."""
 _HUGE = 1e38
 """A float32 value beyond this marks all pixels beyond it: programs write the smallest float32 with few digits."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file of a band.
+
+    >>> str(Origin("s1.tif", 2, 2, "float32"))
+    'band 2 of s1.tif'
+    """
+
+    file: str
+    number: int
+    """Of the band in its file, from 1."""
+    bands: int
+    """How many its file has."""
+    dtype: str
+    """Of its file."""
+
+    def __str__(self) -> str:
+        return f"band {self.number} of {self.file}"
+
+
+class Group(NamedTuple):
+    """Bands that are judged together."""
+
+    indices: list[int]
+    """Of the bands with a nodata value."""
+    needs_all: bool
+    """True if a pixel is nodata only where all of these bands hold their values."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +65,8 @@ class Nodata:
     rule: NodataRule = "auto"
     declared: tuple[float | None, ...] = ()
     """Of each band, a further value that marks where `value` is NaN; empty if there is none."""
+    origins: tuple[Origin, ...] = ()
+    """Of each band; empty if all are of one file."""
 
     def by_band(self, count: int) -> tuple[float | None, ...]:
         """The value of each of so many bands."""
@@ -46,7 +77,49 @@ class Nodata:
         if indices is None:
             return self
         value = one_if_equal([self.value[index] for index in indices]) if isinstance(self.value, tuple) else self.value
-        return replace(self, value=value, declared=tuple(self.declared[index] for index in indices if self.declared))
+        declared = tuple(self.declared[index] for index in indices if self.declared)
+        origins = tuple(self.origins[index] for index in indices if self.origins)
+        return replace(self, value=value, declared=declared, origins=origins)
+
+    def groups(self, count: int, dtype: np.dtype[Any]) -> list[Group]:
+        """The groups of bands to which the rule is applied; a pixel is nodata if one of the groups marks it.
+
+        A file of several bands is a group: another date or sensor in the stack has its own empty pixels. Files of one
+        band may be the bands of one acquisition, in which a dark pixel has 0 in one band: those with the same dtype and
+        value are one group. Where a file of several bands has that dtype and value too, they may be further bands of
+        it, and all of them with the value mark nothing more than that file does.
+
+        Args:
+            count: of bands.
+            dtype: of the raster, where the bands have no origins.
+
+        >>> single, pair = Origin("b2.tif", 1, 1, "uint8"), [Origin("s2.tif", number, 2, "uint8") for number in (1, 2)]
+        >>> Nodata(0, origins=(single, single, *pair)).groups(4, np.dtype("uint8"))
+        [Group(indices=[2, 3], needs_all=True)]
+        >>> Nodata(0, "any", origins=(single, single, *pair)).groups(4, np.dtype("uint8"))
+        [Group(indices=[0, 1], needs_all=False), Group(indices=[2, 3], needs_all=False)]
+        """
+        values, origins = self.by_band(count), self.origins or (Origin("", 1, count, str(dtype)),) * count
+        by_key: dict[tuple[Any, ...], list[int]] = {}
+        of_several = set()
+        for index, (value, origin) in enumerate(zip(values, origins, strict=True)):
+            if value is None:
+                continue
+            kind = origin.dtype, "nan" if is_nan(value) else value
+            if origin.bands > 1:
+                of_several.add(kind)
+            by_key.setdefault((origin.file,) if origin.bands > 1 else kind, []).append(index)
+        groups = {
+            key: Group(indices, self._needs_all({values[index] for index in indices}, origins[indices[0]].dtype))
+            for key, indices in by_key.items()
+        }
+        return [group for key, group in groups.items() if key not in of_several or not group.needs_all]
+
+    def groups_apart(self, count: int, dtype: np.dtype[Any]) -> list[Group]:
+        """The groups, if they mark other pixels than all bands judged together; else empty."""
+        groups, together = self.groups(count, dtype), replace(self, origins=()).groups(count, dtype)
+        is_any = not any(group.needs_all and len(group.indices) > 1 for group in (*groups, *together))
+        return [] if is_any or groups == together else groups
 
     def marks(
         self, pixels: NDArray[Any] | Sequence[NDArray[Any]], dtype: np.dtype[Any] | None = None
@@ -55,34 +128,43 @@ class Nodata:
 
         Args:
             pixels: (bands, rows, cols), or (rows, cols) of each band in its own dtype.
-            dtype: of the raster, which decides the rule `auto`; that of the pixels if None.
+            dtype: of the raster, which decides the rule `auto` where the bands have no origins; that of the pixels if
+                None.
         """
-        values, declared = self.by_band(len(pixels)), self.declared or (None,) * len(pixels)
-        bands = [
-            _holds(band, value) | _holds(band, own) if is_nan(value) and own is not None else _holds(band, value)
-            for band, value, own in zip(pixels, values, declared, strict=True)
-            if value is not None
-        ]
-        if not bands:
-            return np.zeros(pixels[0].shape, bool)
-        dtype = pixels[0].dtype if dtype is None else dtype
-        return (np.logical_and if self.needs_all(dtype) else np.logical_or).reduce(bands)
+        marked = np.zeros(pixels[0].shape, bool)
+        for group in self.groups(len(pixels), pixels[0].dtype if dtype is None else dtype):
+            bands = [self._marks_band(index, pixels) for index in group.indices]
+            marked |= (np.logical_and if group.needs_all else np.logical_or).reduce(bands)
+        return marked
 
-    def require_finite(self, pixels: NDArray[Any], valid: NDArray[np.bool_], window: Window, name: str) -> None:
+    def _marks_band(self, index: int, pixels: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
+        """(rows, cols), True where a band with a value holds it, or the further one."""
+        band, value = pixels[index], self.by_band(len(pixels))[index]
+        own = self.declared[index] if self.declared else None
+        assert value is not None
+        return _holds(band, value) | _holds(band, own) if is_nan(value) and own is not None else _holds(band, value)
+
+    def require_finite(
+        self, pixels: NDArray[Any], valid: NDArray[np.bool_], window: Window, names: Sequence[str]
+    ) -> None:
         """Raise RasterError for a valid pixel that is NaN or infinite.
 
         Args:
             pixels: (bands, rows, cols) of the window; in a decimated read, each stands for several.
             valid: (rows, cols).
-            window: for the message, as the name.
-            name: of the raster.
+            window: for the message, as the names.
+            names: of the file of each band.
         """
         if pixels.dtype.kind != "f":
             return
-        odd = valid & ~np.isfinite(pixels).all(axis=0)
+        finite = np.isfinite(pixels)
+        odd = valid & ~finite.all(axis=0)
         if odd.any():
+            name = names[int(np.argmax((valid & ~finite).any(axis=(1, 2))))]
+            own = np.array([other == name for other in names])
+            odd = valid & ~finite[own].all(axis=0)
             row, col = (int(indices[0]) for indices in np.nonzero(odd))
-            bands = np.flatnonzero(~np.isfinite(pixels[:, row, col]))
+            bands = np.flatnonzero(~finite[:, row, col] & own)
             is_marked = all(is_nan(self.by_band(len(pixels))[band]) for band in bands)
             flag = "nodata_rule = any (--nodata-rule any)" if is_marked else "nodata = nan (--nodata nan)"
             row, col = row * window.height // valid.shape[0], col * window.width // valid.shape[1]
@@ -92,11 +174,10 @@ class Nodata:
                 f"{nodata_label(self.value)}. Treat them as nodata with {flag}."
             )
 
-    def needs_all(self, dtype: np.dtype[Any]) -> bool:
-        """True if a pixel is nodata only where all of its bands that have a value hold it."""
+    def _needs_all(self, values: set[float | None], dtype: str) -> bool:
+        """True if a pixel is nodata only where all bands of a group, with these values and this dtype, hold them."""
         if self.rule == "auto":
-            values = self.value if isinstance(self.value, tuple) else (self.value,)
-            return dtype.kind == "u" and {value for value in values if value is not None} <= {0, np.iinfo(dtype).max}
+            return np.dtype(dtype).kind == "u" and values <= {0, np.iinfo(dtype).max}
         return self.rule == "all"
 
 

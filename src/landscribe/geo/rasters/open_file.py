@@ -266,7 +266,7 @@ class Files:
         dtype = np.result_type(*{file.dtype for file in files})
         valid &= ~nodata.marks(each, dtype)
         pixels = np.asarray(layers[0] if len(layers) == 1 else each, dtype)
-        nodata.require_finite(pixels, valid, window, self.paths[0])
+        nodata.require_finite(pixels, valid, window, [file.name for file, _ in chosen])
         return pixels, valid
 
     def _open_files(self) -> tuple[OpenFile, ...]:

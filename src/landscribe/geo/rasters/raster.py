@@ -2,7 +2,8 @@
 
 A pixel is *valid* where it can be used. It is not valid where
 - an alpha band or mask of the files masks it,
-- any of its bands, or all of them, hold the nodata value (declared or overriding), see `nodata.NodataRule`,
+- any of its bands, or all of them, hold the nodata value (declared or overriding), see `nodata.NodataRule`; of stacked
+  files, the bands of one of its groups, see `nodata.Nodata.groups`,
 - the window reaches outside the grid.
 A NaN or infinite pixel raises an error, unless nodata is NaN: that marks all non-finite pixels, in addition to the
 value that the files declare.
@@ -22,7 +23,7 @@ from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window, crs_label, size_label
 from landscribe.geo.rasters.encoding import Encoding, if_declared
 from landscribe.geo.rasters.metadata import read_metadata, stem
-from landscribe.geo.rasters.nodata import Nodata, is_nan, one_if_equal, require_representable
+from landscribe.geo.rasters.nodata import Nodata, Origin, is_nan, one_if_equal, require_representable
 from landscribe.geo.rasters.open_file import Files
 from landscribe.geo.rasters.source_files import file_state
 from landscribe.geo.spec import NodataRule, NodataValue
@@ -105,6 +106,8 @@ class Raster:
     """Polygons outside of which it is not valid (`clip`)."""
     declared: tuple[float | None, ...] = ()
     """Of each band, the nodata value to which NaN is added; empty if there is none."""
+    origins: tuple[Origin, ...] = ()
+    """Of each band; empty if it is not opened from files."""
     _band_indices: tuple[int, ...] | None = None
     """Indices of `bands` among all bands of the source; None for all in order."""
 
@@ -141,15 +144,32 @@ class Raster:
         source = Files(names, frozenset(index for index, file in enumerate(files) if file.alpha_is_imagery))
         encoding = if_declared([band for file in files for band in file.encoding])
         has_palette = len(files) == 1 and files[0].has_palette
-        raster = cls(
-            source, files[0].grid, tuple(bands), dtype, own, nodata_rule, encoding=encoding, has_palette=has_palette
+        origins = tuple(
+            Origin(name, number, len(file.bands), file.dtype)
+            for name, file in zip(names, files, strict=True)
+            for number in range(1, len(file.bands) + 1)
         )
+        raster = cls(
+            source, files[0].grid, tuple(bands), dtype, own, nodata_rule, encoding=encoding, has_palette=has_palette,
+            origins=origins,
+        )  # fmt: skip
         return raster if nodata is None else raster.override_nodata(nodata)
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Its files; messages name the first one."""
         return self.source.paths
+
+    @property
+    def files_text(self) -> str:
+        """Its files for messages: the first, and how many more there are."""
+        others = len(self.paths) - 1
+        return self.paths[0] + (f" with {counted(others, 'more file')}" if others else "")
+
+    @property
+    def band_texts(self) -> list[str]:
+        """The number and file of each band, for messages."""
+        return [str(origin) for origin in self.origins_by_band]
 
     @property
     def mask_files(self) -> tuple[str, ...]:
@@ -172,6 +192,12 @@ class Raster:
         return self.encoding or (Encoding(),) * len(self.bands)
 
     @property
+    def origins_by_band(self) -> tuple[Origin, ...]:
+        """The file of each band, also of a raster that was not opened from files."""
+        count = len(self.bands)
+        return self.origins or tuple(Origin(self.paths[0], band + 1, count, self.dtype) for band in range(count))
+
+    @property
     def fingerprint_fields(self) -> dict[str, Any]:
         """All settings that decide the pixels, without the image files, in JSON's types."""
         fields: dict[str, Any] = {
@@ -180,6 +206,11 @@ class Raster:
             "nodata rule": self.nodata_rule,
             "grid": [crs_label(self.grid.crs), list(self.grid.transform)[:6], *self.grid.shape],
         }
+        if apart := self._nodata.groups_apart(len(self.bands), np.dtype(self.dtype)):
+            numbers = [", ".join(str(index + 1) for index in group.indices) for group in apart]
+            fields["nodata groups"] = [
+                f"{'all' if group.needs_all else 'any'} of {own}" for group, own in zip(apart, numbers, strict=True)
+            ]
         if any(value is not None for value in self.declared):
             fields["declared nodata"] = str(self.declared)
         if self.area is not None:
@@ -198,7 +229,7 @@ class Raster:
         odd = [number for number in numbers if not 1 <= number <= len(self.bands)]
         if odd or not numbers:
             raise RasterError(
-                f"{self.paths[0]} has bands 1 to {len(self.bands)} ({', '.join(self.bands)}), but "
+                f"{self.files_text} has bands 1 to {len(self.bands)} ({', '.join(self.bands)}), but "
                 f"{', '.join(map(str, odd)) or 'none'} was asked for. Ask for numbers among these."
             )
         indices = self._band_indices or tuple(range(len(self.bands)))
@@ -209,6 +240,7 @@ class Raster:
             bands=tuple(self.bands[index] for index in own),
             nodata=nodata.value,
             declared=nodata.declared,
+            origins=nodata.origins,
             encoding=tuple(self.encoding[index] for index in own) if self.encoding else (),
             _band_indices=tuple(indices[index] for index in own),
         )
@@ -216,7 +248,9 @@ class Raster:
     def of_bands(self, bands: Sequence[int] | None, nodata: Nodata) -> "Raster":
         """The same raster with the bands of these indices, all if None, with their nodata, as in `Source.read`."""
         raster = self if bands is None else self.select([band + 1 for band in bands])
-        return replace(raster, nodata=nodata.value, nodata_rule=nodata.rule, declared=nodata.declared)
+        return replace(
+            raster, nodata=nodata.value, nodata_rule=nodata.rule, declared=nodata.declared, origins=nodata.origins
+        )
 
     def with_band_names(self, bands: Sequence[str]) -> "Raster":
         """The same raster with other names for its bands.
@@ -226,13 +260,13 @@ class Raster:
         """
         if len(bands) != len(self.bands):
             raise RasterError(
-                f"{self.paths[0]} has {counted(len(self.bands), 'band')}, but {counted(len(bands), 'name')} of bands "
+                f"{self.files_text} has {counted(len(self.bands), 'band')}, but {counted(len(bands), 'name')} of bands "
                 f"are given ({', '.join(bands)}). Expected a name for each band. {CHOOSE_BANDS}."
             )
         if same := [band for band in dict.fromkeys(bands) if bands.count(band) > 1]:
             raise RasterError(
-                f"the names {', '.join(bands)} of the bands of {self.paths[0]} have {', '.join(same)} more than once. "
-                "Expected a different name for each band."
+                f"the names {', '.join(bands)} of the bands of {self.files_text} have {', '.join(same)} more than "
+                "once. Expected a different name for each band."
             )
         return replace(self, bands=tuple(bands))
 
@@ -244,20 +278,23 @@ class Raster:
         """The same raster with another nodata value, or another one for each band; NaN is added to those it has.
 
         Raises:
-            RasterError: the dtype cannot hold a value, or they are not as many as the bands.
+            RasterError: the dtype of a band's file cannot hold its value, or they are not as many as the bands.
         """
-        require_representable(nodata, self.dtype, len(self.bands), self.paths[0])
+        require_representable(nodata, self.dtype, len(self.bands), self.files_text)
         own, values = self.nodata_by_band, Nodata(nodata).by_band(len(self.bands))
-        if np.dtype(self.dtype).kind == "f":
-            return replace(self, nodata=nodata, declared=own if any(map(is_nan, values)) else ())
-        # No integer is NaN, so nothing is added.
-        return self.with_nodata(
-            one_if_equal([old if is_nan(new) else new for old, new in zip(own, values, strict=True)])
-        )
+        for value, origin in zip(values, self.origins_by_band, strict=True):
+            require_representable(value, origin.dtype, 1, origin.file)
+        is_float = [np.dtype(origin.dtype).kind == "f" for origin in self.origins_by_band]
+        if not all(is_float):
+            # No integer is NaN, so nothing is added.
+            kept = zip(own, values, is_float, strict=True)
+            values = tuple(old if is_nan(new) and not may_be_nan else new for old, new, may_be_nan in kept)
+            nodata = one_if_equal(values)
+        return replace(self, nodata=nodata, declared=own if any(map(is_nan, values)) else ())
 
     @property
     def _nodata(self) -> Nodata:
-        return Nodata(self.nodata, self.nodata_rule, self.declared)
+        return Nodata(self.nodata, self.nodata_rule, self.declared, self.origins)
 
     def read(self, window: Window) -> tuple[Pixels, Valid]:
         """Read a window, which may reach outside the grid.

@@ -42,6 +42,7 @@ def as_colours(raster: Raster) -> Raster:
         nodata=None,
         encoding=(),
         has_palette=False,
+        origins=raster.origins_by_band * 3,
         _band_indices=None,
     )
 
@@ -113,14 +114,14 @@ def as_class_values(raster: Raster) -> Raster:
     )
 
 
-def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expected_of: str) -> Raster:
+def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expected_of: str | Sequence[str]) -> Raster:
     """The raster in another encoding: the same physical values, stored as other numbers.
 
     Args:
         raster: to be converted.
         expected: the other encoding of each band; empty if no tag declares one.
         dtype: of the result. Integers are rounded, and clipped to the range of the dtype.
-        expected_of: what has that encoding, for messages.
+        expected_of: what has that encoding, or that of each band, for messages.
 
     Raises:
         RasterError: one side declares scale and offset, the other does not.
@@ -128,7 +129,8 @@ def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expe
     expected = tuple(expected) or (Encoding(),) * len(raster.bands)
     if raster.encoding_by_band == expected:
         return raster
-    numbers = conversions(raster.paths[0], raster.encoding_by_band, expected, expected_of)
+    theirs = [expected_of] * len(expected) if isinstance(expected_of, str) else expected_of
+    numbers = conversions(raster.band_texts, raster.encoding_by_band, expected, theirs)
     if numbers is None:
         return raster
     return replace(
@@ -154,11 +156,11 @@ def like(raster: Raster, first: Raster) -> Raster:
     moved = moved_band(ordered, first.bands)
     if moved is not None:
         raise RasterError(
-            f"{raster.paths[0]} has the bands {', '.join(ordered.bands)}, but {first.paths[0]} has "
+            f"{raster.files_text} has the bands {', '.join(ordered.bands)}, but {first.paths[0]} has "
             f"{', '.join(first.bands)}: by its name, band {moved + 1} ({ordered.bands[moved]}) has another position. "
             "Expected the same order, or the same names. Name the bands (--bands; in a recipe: bands of each scene)."
         )
-    return with_encoding(ordered, first.encoding, first.dtype, first.paths[0])
+    return with_encoding(ordered, first.encoding, first.dtype, first.band_texts)
 
 
 class Conversion(Protocol):

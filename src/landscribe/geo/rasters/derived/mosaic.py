@@ -127,9 +127,9 @@ def _require_same_pixels(first: Raster, other: Raster) -> None:
     a, b = first.paths[0], other.paths[0]
     if len(other.bands) != len(first.bands):
         raise RasterError(
-            f"{b} has {counted(len(other.bands), 'band')} ({', '.join(other.bands)}), but {a} has {len(first.bands)} "
-            f"({', '.join(first.bands)}). Expected the same bands in all rasters of a mosaic. Leave one out, or map "
-            "them separately."
+            f"{other.files_text} has {counted(len(other.bands), 'band')} ({', '.join(other.bands)}), but "
+            f"{first.files_text} has {len(first.bands)} ({', '.join(first.bands)}). Expected the same bands in all "
+            "rasters of a mosaic. Leave one out, or map them separately."
         )
     if other.dtype != first.dtype:
         raise RasterError(

@@ -1,7 +1,7 @@
 """Stack: the bands of several rasters on the grid of the first.
 
-Each raster keeps its own nodata values and encoding. Outside the extent or mask of any of them, no pixel is valid; the
-nodata rule is about values only.
+Each raster keeps its own nodata values and encoding. The nodata rule is applied to groups of bands (`Nodata.groups`):
+outside the extent or mask of any raster, and where any group is nodata, no pixel is valid.
 """
 
 import math
@@ -23,7 +23,7 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
     """Stack the bands of rasters, in this order.
 
     Args:
-        rasters: at least one, with all their bands.
+        rasters: at least one, each of one file, with all its bands.
         resample: resample the rasters that lie on other grids to the grid of the first.
 
     Raises:
@@ -34,8 +34,8 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
     if odd and not (resample and all(raster.grid.crs for raster in rasters)):
         raise GridError(
             f"{odd[0].paths[0]} is {grid_label(odd[0].grid)}, but {first.paths[0]} is {grid_label(first.grid)}. "
-            "Expected one grid for all stacked rasters. Warp one (gdalwarp), or pass --resample to resample all to the "
-            "grid of the first; they need a CRS."
+            "Expected one grid for all stacked rasters. Warp one (gdalwarp), or pass --resample (in a recipe: "
+            "resample) to resample all to the grid of the first; they need a CRS."
         )
     dtype = str(np.result_type(*(raster.dtype for raster in rasters)))
     files = [raster.source for raster in rasters if isinstance(raster.source, Files)]
@@ -54,6 +54,7 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
         dtype=dtype,
         nodata=one_if_equal([value for raster in rasters for value in raster.nodata_by_band]),
         declared=tuple(value for raster in rasters for value in raster.declared or (None,) * len(raster.bands)),
+        origins=tuple(origin for raster in rasters for origin in raster.origins_by_band),
         encoding=tuple(band for raster in rasters for band in raster.encoding_by_band) if declares else (),
         has_palette=False,
     )
@@ -61,7 +62,7 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
 
 @dataclass(frozen=True, eq=False)
 class Stack(Derived):
-    """Rasters on one grid, at least one of which is no file."""
+    """Rasters on one grid, each of one file; at least one of them is computed."""
 
     dtype: str
 
@@ -73,47 +74,55 @@ class Stack(Derived):
         shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        chosen = list(range(len(self._owners))) if bands is None else list(bands)
-        pixels = np.zeros((len(chosen), *shape), self.dtype)
-        covered, without_nodata = np.ones(shape, bool), []
-        for raster, positions in self._chosen(chosen, nodata):
-            pixels[positions], valid = raster.read_decimated(window, shape)
-            if nodata.needs_all(np.dtype(self.dtype)) and _has_nodata(raster):
-                without_nodata.append(valid)
-                covered &= valid if valid.all() else _ignoring_nodata(raster).read_decimated(window, shape)[1]
-            else:
-                covered &= valid
-        # Where all bands must hold nodata, a pixel is valid as soon as one raster has another value.
-        return pixels, covered & np.logical_or.reduce(without_nodata) if without_nodata else covered
+        pixels = np.zeros((len(self._owners) if bands is None else len(bands), *shape), self.dtype)
+        covered, held = np.ones(shape, bool), dict[int, Valid]()
+        for raster, positions, groups in self._judged(bands, nodata):
+            own, valid = raster.read_decimated(window, shape)
+            if groups is not None:
+                held |= {group: held[group] | valid if group in held else valid for group in groups}
+                if not valid.all():
+                    stored, inside = _ignoring_nodata(raster).read_decimated(window, shape)
+                    own, valid = np.where(valid, own, stored), inside
+            pixels[positions] = own
+            covered &= valid
+        # Where all bands of a group must hold nodata, a pixel is valid as soon as one raster has another value.
+        return pixels, np.logical_and.reduce([covered, *held.values()])
 
     def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
         """See `Source`."""
-        chosen = list(range(len(self._owners))) if bands is None else list(bands)
-        rasters = [raster for raster, _ in self._chosen(chosen, nodata)]
-        if nodata.needs_all(np.dtype(self.dtype)):
-            with_nodata = [raster for raster in rasters if _has_nodata(raster)]
-            if with_nodata and not any(raster.may_hold_valid(window) for raster in with_nodata):
+        may_hold = dict[int, bool]()
+        for raster, _, groups in self._judged(bands, nodata):
+            may_hold |= {group: may_hold.get(group, False) or raster.may_hold_valid(window) for group in groups or ()}
+            if not (raster if groups is None else _ignoring_nodata(raster)).may_hold_valid(window):
                 return False
-            rasters = [_ignoring_nodata(raster) for raster in rasters]
-        return all(raster.may_hold_valid(window) for raster in rasters)
+        return all(may_hold.values())
 
     @property
     def _owners(self) -> list[int]:
         """The index of the raster of each band."""
         return [index for index, raster in enumerate(self.rasters) for _ in raster.bands]
 
-    def _chosen(self, chosen: Sequence[int], nodata: Nodata) -> Iterator[tuple[Raster, list[int]]]:
-        """The rasters of the chosen bands, and the positions of their bands among these."""
+    def _judged(
+        self, bands: Sequence[int] | None, nodata: Nodata
+    ) -> Iterator[tuple[Raster, list[int], list[int] | None]]:
+        """The rasters of the chosen bands, the positions of their bands among these, and the groups they share.
+
+        The groups, by number, are those in which a pixel is nodata only where other rasters hold nodata, too; None for
+        a raster that is judged alone.
+        """
         owners = self._owners
+        chosen = range(len(owners)) if bands is None else bands
+        groups = nodata.groups(len(chosen), np.dtype(self.dtype))
         for index in sorted({owners[band] for band in chosen}):
             positions = [position for position, band in enumerate(chosen) if owners[band] == index]
             first = owners.index(index)
-            bands = [chosen[position] - first for position in positions]
-            yield self.rasters[index].of_bands(bands, nodata.of_bands(positions)), positions
-
-
-def _has_nodata(raster: Raster) -> bool:
-    return any(value is not None for value in raster.nodata_by_band)
+            own = [chosen[position] - first for position in positions]
+            raster = self.rasters[index].of_bands(own, nodata.of_bands(positions))
+            numbers = [number for number, group in enumerate(groups) if not set(group.indices).isdisjoint(positions)]
+            judged = [groups[number] for number in numbers]
+            is_alone = any(not group.needs_all or set(group.indices) <= set(positions) for group in judged)
+            has_value = any(value is not None for value in raster.nodata_by_band)
+            yield raster, positions, numbers if has_value and not is_alone else None
 
 
 def _ignoring_nodata(raster: Raster) -> Raster:
