@@ -97,8 +97,8 @@ def _named_bands(model: Model, raster: Raster) -> Raster:
     if moved is not None:
         raise ModelError(
             f"{raster.files_text} has the bands {', '.join(raster.bands)}, but the model takes "
-            f"{', '.join(model.bands)}: by its name, band {moved + 1} ({raster.bands[moved]}) is another one of the model's. Pass --bands with "
-            "the numbers of the bands in the model's order."
+            f"{', '.join(model.bands)}: by its name, band {moved + 1} ({raster.bands[moved]}) is another one "
+            "of the model's. Pass --bands with the numbers of the bands in the model's order."
         )
     return raster
 
