@@ -1,5 +1,6 @@
 """The file of a reference sample: it holds the units and the design, and refuses what was changed by mistake."""
 
+import hashlib
 import json
 import sqlite3
 from contextlib import closing
@@ -183,6 +184,23 @@ def test_centres_between_two_numbers_of_six_digits_are_those_that_were_drawn(tmp
     sample = sample_of(path, design="simple", size=200)
     sample.save(tmp_path / "points.csv")
     sample.units.to_csv(tmp_path / "points.csv", index=False, float_format="%.15g")
+    assert len(ReferenceSample.open(tmp_path / "points.csv").units) == 200
+
+
+def test_a_sample_whose_columns_were_hashed_by_an_earlier_version_is_read(tmp_path):
+    """Numbers were rounded once, to six digits: of 0.0001 degrees, some centres have another hash."""
+    path = worlds.write_raster(
+        tmp_path / "map.tif",
+        np.ones((99, 99), np.uint8),
+        crs="EPSG:4326",
+        transform=Affine(1e-4, 0, 20.3, 0, -1e-4, 60.1),
+    )
+    sample = sample_of(path, design="simple", size=200)
+    texts = [f"{value:.6g}" for value in sample.units.sort_values("id")["x"]]
+    earlier = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    hashes = sample.design.columns_sha256
+    assert earlier != hashes["x"]
+    replace(sample, design=replace(sample.design, columns_sha256=hashes | {"x": earlier})).save(tmp_path / "points.csv")
     assert len(ReferenceSample.open(tmp_path / "points.csv").units) == 200
 
 

@@ -63,6 +63,18 @@ def test_a_run_goes_on_with_settings_that_change_no_chip_model_or_map(run, recip
     assert content(run) == set(CONTENT)
 
 
+def test_a_run_of_a_version_without_some_settings_of_scenes_goes_on(run, recipe):
+    fields = json.loads(run.fingerprint_file.read_text())
+    for setting in ("band_numbers", "resample", "nodata_rule"):
+        del fields["learning"]["scenes"][0][setting]
+    run.fingerprint_file.write_text(json.dumps(fields))
+    take(run, recipe)
+    assert content(run) == set(CONTENT)
+    changed = {"scenes": [recipe.scenes[0].model_dump() | {"band_numbers": (1, 2)}]}
+    with pytest.raises(OutputError, match=r"band_numbers \("):
+        take(run, recipe, **changed)
+
+
 @pytest.mark.parametrize(
     ("settings", "difference"),
     [

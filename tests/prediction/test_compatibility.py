@@ -59,7 +59,7 @@ def test_selected_bands_are_not_reported_as_the_bands_of_the_raster(tmp_path, bl
             (1, 2, 3),
             r"band 1 of \S*image\.tif is nir by its name.* model's red\..*--bands 3,2,1$",
         ),
-        (("blue", "green", "red"), (3, 1, 2), r"band 2 of \S*image\.tif is green .* model's nir\..*--bands others$"),
+        (("blue", "green", "red"), (3, 1, 2), r"band 2 of \S*image\.tif is green .* model's nir\..*other --bands$"),
         (("nir", "green", "red"), (3, 2, 1), None),
         (("Band 1", "Band 2", "Band 3"), (3, 2, 1), None),
         (("B1", "B2", "red"), (3, 2, 1), None),
@@ -296,6 +296,21 @@ def test_names_that_the_model_does_not_know_are_said_to_be_taken_in_their_order(
     with caplog.at_level("INFO"):
         assert conform(model_of_three(), raster, PredictSpec()).bands == raster.bands
     assert ("they are taken to be the same, in this order" in caplog.text) == is_said
+
+
+def test_a_model_of_chosen_bands_without_names_keeps_the_order_of_a_copy_of_them(tmp_path):
+    array = noise(3, 20, 30).astype(np.uint16)
+    raster = write(tmp_path / "a.tif", array)
+    model = Model.wrap(Identity(3), bands=["band3", "band2", "band1"], classes=["a", "b", "c"], dtype="uint16")
+    np.testing.assert_array_equal(conform(model, raster, PredictSpec()).read(raster.grid.window)[0], array)
+
+
+def test_bands_that_are_taken_by_name_from_more_are_said(tmp_path, caplog):
+    array = noise(4, 8, 9).astype(np.uint16)
+    raster = Raster.open([write_raster(tmp_path / "a.tif", array, descriptions=("nir", "blue", "red", "green"))])
+    with caplog.at_level("INFO"):
+        conform(model_of_three(), raster, PredictSpec())
+    assert re.search(r"bands 3,4,1 of the 4 of \S*a\.tif are taken, by their names \(red, green, nir\)", caplog.text)
 
 
 @pytest.mark.parametrize("names", [None, ("Band 1", "Band 2", "Band 3", "Band 4"), ("Band_1", "Band_2", "Band_3", "x")])

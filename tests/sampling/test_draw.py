@@ -199,6 +199,20 @@ def test_a_buffer_has_its_width_on_the_ground_at_every_latitude(tmp_path, crs, t
     np.testing.assert_array_equal(alone == BUFFER, near)
 
 
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [("EPSG:4326", Affine(1, 0, -180, 0, -1, 90.5)), ("ESRI:54009", Affine(1e5, 0, -1.9e7, 0, -1e5, 1e7))],
+)
+def test_a_buffer_is_drawn_on_maps_that_reach_beyond_the_earth(tmp_path, crs, transform):
+    values = np.full((200 if crs == "ESRI:54009" else 181, 360), 2, np.uint8)
+    values[:, 100] = 1
+    raster = Raster.open([worlds.write_raster(tmp_path / "map.tif", values, crs=crs, transform=transform)])
+    frame = plan_sample(raster, SampleSpec.of({"size": 6, "buffer_around": "1", "buffer": 99_000})).frame
+    near = (frame.read(raster.grid.window).strata == BUFFER).sum(axis=1)
+    # In the middle, pixels have 100 km and more.
+    assert near[len(near) // 2] == 0 < near[:30].max()
+
+
 def test_units_lie_inside_the_area(tmp_path, mapped):
     area = worlds.write_polygons(tmp_path / "area.gpkg", [worlds.pixel_box(10, 5, 20, 30)])
     sample = drawn(mapped, size=40, area=area)

@@ -14,7 +14,7 @@ import shapely
 from landscribe.errors import OutputError, SampleError, counted, listed
 from landscribe.estimation.csv_texts import read_csv_texts
 from landscribe.estimation.designs.design import Design
-from landscribe.estimation.designs.hashes import column_hash, pixel_hash
+from landscribe.estimation.designs.hashes import is_column_of, pixel_hash
 from landscribe.geo.access import require_file
 from landscribe.geo.classes import Classes, label_key
 from landscribe.geo.grid import grid_label
@@ -141,7 +141,7 @@ class ReferenceSample:
                     "empty reference. Restore the rows."
                 )
         for column, drawn_hash in design.columns_sha256.items():
-            if column not in units or column_hash(units, column) != drawn_hash:
+            if column not in units or not is_column_of(units, column, drawn_hash):
                 what = "other values in its" if column in units else "no"
                 raise SampleError(
                     f"{name} has {what} column {column}{' than were drawn' if column in units else ''}. Expected what "
@@ -207,7 +207,7 @@ def refuse_lost_design(path: Path) -> None:
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
         return
     # A Shapefile cuts names to ten letters.
-    if {REFERENCE, "probability"[:10], "stratum", "map"} <= {field[:10] for field in fields}:
+    if {REFERENCE, "probabilit", "stratum", "map"} <= {field[:10] for field in fields}:
         raise SampleError(
             f"{path} has the columns of a reference sample, but not its design, which a copy from a GIS or a table "
             "loses. Pass the file that landscribe sample wrote, and this copy as --sample-labels; or --label-field "

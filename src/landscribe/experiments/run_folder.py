@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from landscribe.data.chips.source_states import source_states
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import OutputError, listed
 from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.geo.rasters.source_files import state_text
@@ -97,7 +98,11 @@ def _learning(recipe: Recipe) -> dict[str, Any]:
 
 def _learning_differences(now: dict[str, Any], before: dict[str, Any]) -> str:
     """Names and values of the settings of chips and models that differ."""
-    return Fingerprint.of(now).differences(before | {"train": with_weights_of(before["train"], now["train"])})
+    # An earlier version may lack settings of scenes, which then had what is the default now.
+    defaults = SceneSpec(image=("",)).model_dump(mode="json")
+    scenes = [defaults | scene for scene in before["scenes"]]
+    train = with_weights_of(before["train"], now["train"])
+    return Fingerprint.of(now).differences(before | {"scenes": scenes, "train": train})
 
 
 def _resume(files: Run, before: dict[str, Any], now: dict[str, Any], *, overwrite: bool) -> None:

@@ -158,6 +158,23 @@ def sides_at(grid: Grid, rows: Floats, cols: Floats, *, reach: float) -> tuple[F
     return down / (2 * reach), across / (2 * reach)
 
 
+def pixel_sides_of_rows(grid: Grid, rows: Floats) -> Floats:
+    """Height and width (n, 2) in metres of the pixels at n rows, in the middle column; the grid's centre is on Earth.
+
+    Rows beside the Earth, as those above a pole, have the sides of the nearest row on it.
+    """
+    assert grid.crs is not None
+    if _definition(grid.crs.to_wkt()).is_engineering:
+        return np.tile(grid.pixel_sides or (np.nan, np.nan), (len(rows), 1))
+    sides = np.stack(
+        [np.linalg.norm(side, axis=-1) for side in sides_at(grid, rows, np.full(len(rows), grid.width / 2), reach=0.5)],
+        axis=1,
+    )
+    on_earth = np.flatnonzero(np.isfinite(sides).all(axis=1) & (sides > 0).all(axis=1))
+    nearest = on_earth[np.abs(np.arange(len(rows))[:, None] - on_earth).argmin(axis=1)]
+    return sides[nearest]
+
+
 def _points(grid: Grid, rows: Floats, cols: Floats) -> Floats:
     """Points (..., 3) of the ellipsoid in metres from its centre; NaN where the CRS has no coordinates."""
     assert grid.crs is not None

@@ -8,7 +8,9 @@ from landscribe.spec import AnyFloat, CommaList, NumberList, Spec
 
 
 def _band_numbers(value: Any) -> Any:
-    """Split text at commas."""
+    """Split text at commas; a single number is a tuple of one."""
+    if isinstance(value, int):
+        return (value,)
     if not isinstance(value, str):
         return value
     numbers = [part.strip() for part in value.split(",")]
@@ -18,8 +20,10 @@ def _band_numbers(value: Any) -> Any:
 
 
 EdgePolicy = Literal["shift", "pad", "drop"]
-BandNumbers = Annotated[tuple[Annotated[int, Field(ge=1, le=2**16)], ...], BeforeValidator(_band_numbers)]
+BandNumbers = tuple[Annotated[int, Field(ge=1, le=2**16)], ...]
 """Numbers of bands, from 1."""
+BandList = BeforeValidator(_band_numbers)
+"""Lets a field of band numbers take one number, or one text with commas."""
 NodataRule = Literal["auto", "any", "all"]
 """A pixel is nodata if `any` of its bands holds the nodata value, or only if `all` do. Unsigned imagery often has 0 or
 its largest value both as nodata and as a dark or bright pixel: `auto` means `all` for these, `any` for others."""

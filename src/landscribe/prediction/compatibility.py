@@ -12,7 +12,8 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, GridError, ModelError, RasterError, counted
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, crs_label
-from landscribe.geo.rasters.derived.converted import is_position, moved_band, numbers_by_name, with_encoding
+from landscribe.geo.rasters.derived.band_names import is_position, matched_bands, moved_band
+from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, require_resamplable, resample_to
 from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.raster import Raster
@@ -43,7 +44,7 @@ def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
         GridError: the CRS is unknown, or the raster cannot be brought into it.
     """
     own, raster = raster, _with_bands(model, raster, spec)
-    _say_other_names(model, own, spec)
+    _say_bands(model, own, spec)
     if own.encoding and own.encoding[0] != raster.encoding_by_band[0]:
         log.info("%s has %s: its numbers become %s", own.paths[0], own.encoding[0], raster.encoding_by_band[0])
     grid = _target_grid(model, raster, spec)
@@ -89,35 +90,47 @@ def _named_bands(model: Model, raster: Raster) -> Raster:
     Raises:
         ModelError: by its name, a band is another one of the model's than by its position.
     """
-    numbers, is_as_many = numbers_by_name(raster, model.bands), len(raster.bands) == len(model.bands)
-    # Of a file that names no band, "band1" is a position: it says nothing of what the band is.
-    if numbers and (is_as_many or not any(map(is_position, model.bands))):
-        return raster if numbers == list(range(1, len(raster.bands) + 1)) else raster.select(numbers)
-    moved = moved_band(raster, model.bands) if is_as_many else None
+    indices = matched_bands(raster.bands, model.bands)
+    if indices is not None:
+        return raster if indices == [*range(len(raster.bands))] else raster.select([index + 1 for index in indices])
+    moved = moved_band(raster.bands, model.bands) if len(raster.bands) == len(model.bands) else None
     if moved is not None:
         raise ModelError(
             f"{raster.files_text} has the bands {', '.join(raster.bands)}, but the model takes "
-            f"{', '.join(model.bands)}: by its name, band {moved + 1} ({raster.bands[moved]}) is another one "
-            "of the model's. Pass --bands with the numbers of the bands in the model's order."
+            f"{', '.join(model.bands)}: by its name, band {moved + 1} ({raster.bands[moved]}) is another one of the "
+            "model's. Pass --bands with the numbers of the bands in the model's order."
         )
     return raster
 
 
-def _say_other_names(model: Model, raster: Raster, spec: PredictSpec) -> None:
-    """Warn if a chosen band is, by its name, another one of the model's; log names that the model does not know."""
-    chosen = raster if spec.bands is None else raster.select(spec.bands)
-    moved = None if spec.bands is None else moved_band(chosen, model.bands)
-    if spec.bands and moved is not None:
-        numbers = ",".join(map(str, numbers_by_name(raster, model.bands))) or "others"
-        log.warning(
-            "band %d of %s is %s by its name, but was chosen as the model's %s. If the names are right, pass "
-            "--bands %s", spec.bands[moved], raster.files_text, chosen.bands[moved], model.bands[moved], numbers,
+def _say_bands(model: Model, raster: Raster, spec: PredictSpec) -> None:
+    """Log which bands are taken by name, and names that the model does not know; warn of chosen ones that moved."""
+    if spec.bands is not None:
+        _warn_of_moved(model, raster, spec.bands)
+        return
+    indices, count = matched_bands(raster.bands, model.bands), len(raster.bands)
+    if indices is not None and count > len(indices):
+        log.info(
+            "bands %s of the %d of %s are taken, by their names (%s)", ",".join(str(index + 1) for index in indices),
+            count, raster.files_text, ", ".join(model.bands),
         )  # fmt: skip
-    is_named = not any(map(is_position, (*model.bands, *raster.bands)))
-    if spec.bands is None and len(model.bands) > 1 and is_named and not numbers_by_name(raster, model.bands):
+    elif indices is None and count > 1 and not any(map(is_position, (*model.bands, *raster.bands))):
         log.info(
             "%s has bands %s, the model %s: they are taken to be the same, in this order", raster.files_text,
             ", ".join(raster.bands), ", ".join(model.bands),
+        )  # fmt: skip
+
+
+def _warn_of_moved(model: Model, raster: Raster, numbers: Sequence[int]) -> None:
+    """Warn if a chosen band is, by its name, another one of the model's."""
+    names = [raster.bands[number - 1] for number in numbers]
+    moved = moved_band(names, model.bands)
+    if moved is not None:
+        named = matched_bands(raster.bands, model.bands)
+        others = "other --bands" if named is None else f"--bands {','.join(str(index + 1) for index in named)}"
+        log.warning(
+            "band %d of %s is %s by its name, but was chosen as the model's %s. If the names are right, pass "
+            "%s", numbers[moved], raster.files_text, names[moved], model.bands[moved], others,
         )  # fmt: skip
 
 
@@ -137,12 +150,13 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
             if chosen
             else f"{name} has {counted(len(raster.bands), 'band')}"
         )
-        numbers = ",".join(map(str, numbers_by_name(raster, model.bands) or range(1, len(model.bands) + 1)))
+        own = [raster.bands.index(band) + 1 for band in model.bands if band in raster.bands]
+        numbers = own if len(own) == len(model.bands) else range(1, len(model.bands) + 1)
         remedy = (
             "Stack it with the files of the other bands: their folder with --stack, or their paths joined by commas "
             "(B1.tif,B2.tif)."
             if len(raster.bands) < len(model.bands) and not chosen
-            else f"Choose bands by number in the model's order, for example --bands {numbers}."
+            else f"Choose bands by number in the model's order, for example --bands {','.join(map(str, numbers))}."
         )
         raise ModelError(f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). {remedy}")
 

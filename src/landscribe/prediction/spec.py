@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from landscribe.geo.spec import BandNumbers
+from landscribe.geo.spec import BandList, BandNumbers
 from landscribe.inference.backends import BACKENDS
 from landscribe.spec import InputPath, InTable, NotInRun, SharedName, Spec
 
@@ -47,6 +47,7 @@ class PredictSpec(Spec):
     """Tiles per batch. Default: 1 on a CPU, as many as keep it busy on a GPU."""
     bands: Annotated[
         BandNumbers | None,
+        BandList,
         NotInRun("a run maps all bands that its network was trained on; landscribe predict chooses those of a raster"),
     ] = None
     """Band numbers of the raster (from 1) in the model's order, such as 3,2,1. Default: those with the names of the

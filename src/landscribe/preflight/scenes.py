@@ -12,7 +12,8 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import EmptyError, GridError, LandscribeError, counted, first_line
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, crs_label, size_label
-from landscribe.geo.rasters.derived.converted import as_bands, like, moved_band, numbers_by_name
+from landscribe.geo.rasters.derived.band_names import matched_bands, moved_band
+from landscribe.geo.rasters.derived.converted import as_bands, like
 from landscribe.geo.rasters.derived.resampling import is_coarser
 from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.nodata import nodata_label
@@ -134,8 +135,9 @@ def check_band_names(images: Sequence[Raster]) -> Iterator[Finding]:
         image
         for image in images[1:]
         if 1 < len(image.bands) == len(first.bands)
-        and not numbers_by_name(image, first.bands)
-        and moved_band(image, first.bands) is None
+        and image.bands != first.bands
+        and matched_bands(image.bands, first.bands) is None
+        and moved_band(image.bands, first.bands) is None
     ]
     if unlike:
         more = f" (The same for {counted(len(unlike) - 1, 'more scene')}.)" if unlike[1:] else ""

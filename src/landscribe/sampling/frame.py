@@ -6,6 +6,7 @@ map. A block is in the frame if it lies wholly in the map and at least half of i
 is the majority class of these pixels, its stratum the majority stratum; of equally frequent ones, the lower value.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.pixel_area import pixel_areas
+from landscribe.geo.pixel_area import pixel_areas, pixel_sides_of_rows
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.maps.class_map import class_values
@@ -64,11 +65,11 @@ class Buffer:
         middle = grid.pixel_sides
         assert middle is not None
         rows = max(1, round(_BUFFER_BAND_M / middle[0]))
-        bands = [Window(first, 0, rows, grid.width) & grid.window for first in range(0, grid.height, rows)]
-        sides = tuple(grid[band].pixel_sides or middle for band in bands)
+        centres = np.minimum(np.arange(0, grid.height, rows) + rows / 2, grid.height - 0.5)
+        sides = pixel_sides_of_rows(grid, centres)
         if np.allclose(sides, middle, rtol=_SAME_SIDES):
             return cls(value, metres, grid.height, (middle,))
-        return cls(value, metres, rows, sides)
+        return cls(value, metres, rows, tuple(map(tuple, sides.tolist())))
 
     @property
     def reach(self) -> int:
@@ -263,7 +264,8 @@ class Frame:
 
     def _is_near(self, window: Window, buffer: Buffer, sides: tuple[float, float]) -> NDArray[np.bool_]:
         """True within the buffer's width of the centre of a pixel of its class, which may lie outside of the area."""
-        first, stop = window.row - buffer.reach, window.row_stop + buffer.reach
+        reach = math.ceil(buffer.metres / sides[0])
+        first, stop = window.row - reach, window.row_stop + reach
         grown = Window(first, 0, stop - first, window.width) & self.mapped.grid.window
         pixels, valid = (self.mapped if self.strata is None else self.strata).read(grown)
         is_class = valid & (pixels[0] == buffer.value)

@@ -26,7 +26,7 @@ class SceneTable(TypedDict, total=False):
     stack: bool
     resample: bool
     without: Sequence[str] | str
-    band_numbers: Sequence[int] | None
+    band_numbers: Sequence[int] | None | str
     bands: Sequence[str] | None | str
     label_field: str | None
     label_layer: str | None
@@ -256,7 +256,7 @@ class ChipKeywords(ChipTable, SplitTable, total=False):
     stack: bool
     resample: bool
     without: Sequence[str] | str
-    band_numbers: Sequence[int] | None
+    band_numbers: Sequence[int] | None | str
     bands: Sequence[str] | None | str
     label_field: str | None
     label_layer: str | None
@@ -320,7 +320,7 @@ class PredictKeywords(PredictTable, total=False):
     assets: Sequence[str] | str
     stack: bool
     mosaic: bool
-    bands: Sequence[int] | None
+    bands: Sequence[int] | None | str
     shard: str | None
 
 
@@ -339,7 +339,7 @@ class DemoKeywords(SplitTable, TrainTable, ModelsTable, AssessTable, total=False
     stack: bool
     resample: bool
     without: Sequence[str] | str
-    band_numbers: Sequence[int] | None
+    band_numbers: Sequence[int] | None | str
     bands: Sequence[str] | None | str
     label_field: str | None
     label_layer: str | None

@@ -229,6 +229,19 @@ def test_chip_warns_of_bands_that_are_taken_to_be_the_same_by_their_order(tmp_pa
     assert "(The same for 1 more scene.)" in caplog.text
 
 
+def test_band_numbers_of_files_without_names_are_kept_for_each_scene(tmp_path):
+    """An RGB and a BGR image: "band3" of the second says nothing of the first."""
+    pixels, specs = noise(3, SIDE, SIDE), []
+    labels = str(write_raster(tmp_path / "labels.tif", values()))
+    for name, array, numbers in (("rgb", pixels, (1, 2, 3)), ("bgr", pixels[::-1], (3, 2, 1))):
+        image = str(write_raster(tmp_path / f"{name}.tif", array, photometric="MINISBLACK"))
+        specs.append(SceneSpec(image=(image,), labels=labels, band_numbers=numbers))
+    scenes, _ = open_scenes(specs)
+    assert scenes[1].image.bands == ("band3", "band2", "band1")
+    for scene in scenes:
+        np.testing.assert_array_equal(scene.image.read(ALL)[0], pixels)
+
+
 @pytest.mark.parametrize("numbers", [(), (1, 1), "1,x", (0, 1)])
 def test_band_numbers_are_different_and_count_from_1(numbers):
     with pytest.raises(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from landscribe.geo.spec import BandNumbers, NodataRuleName, NodataValues, Palette
+from landscribe.geo.spec import BandList, BandNumbers, NodataRuleName, NodataValues, Palette
 from landscribe.spec import CommaList, InputPath, NoFlag, SharedName, Spec, StoredName
 
 SplitName = Literal["train", "val", "test"]
@@ -27,9 +27,9 @@ class SceneSpec(Spec):
     several grids are refused."""
     without: Annotated[tuple[str, ...], CommaList] = ()
     """Names of images of a folder or pattern to leave out."""
-    band_numbers: BandNumbers | None = None
+    band_numbers: Annotated[BandNumbers | None, BandList] = None
     """Numbers of the bands that are used, in this order, such as 4,3,2; from 1, and counted on over stacked files.
-    Default: all bands."""
+    nodata by band is that of all bands of the files. Default: all bands."""
     bands: Annotated[tuple[StoredName, ...] | None, CommaList] = None
     """Names of the bands that are used, such as red,green,nir. Default: the names in the files."""
     label_field: str | None = None

@@ -1,6 +1,7 @@
 """Hashes of the map that a reference sample was drawn from, and of its units: they tell whether either was changed."""
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,16 @@ def column_hash(units: pd.DataFrame, column: str) -> str:
 
     Law: it depends neither on the order of the rows, nor on digits that spreadsheets leave out: they save 15 of 17.
     """
-    values = units.sort_values("id")[column].tolist()
     # A centre of a pixel often lies between two numbers of six digits: which is nearer must not depend on the 16th.
-    texts = [f"{float(f'{value:.12g}'):.6g}" if isinstance(value, float) else str(value) for value in values]
+    return _hash(units, column, lambda value: f"{float(f'{value:.12g}'):.6g}")
+
+
+def is_column_of(units: pd.DataFrame, column: str, drawn_hash: str) -> bool:
+    """True if a column has the hash that it was drawn with, by this version or an earlier one."""
+    return drawn_hash in (column_hash(units, column), _hash(units, column, lambda value: f"{value:.6g}"))
+
+
+def _hash(units: pd.DataFrame, column: str, text_of: Callable[[float], str]) -> str:
+    values = units.sort_values("id")[column].tolist()
+    texts = [text_of(value) if isinstance(value, float) else str(value) for value in values]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()

@@ -5,7 +5,6 @@ Nodata values and masks are applied to the stored numbers, before the conversion
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -17,13 +16,14 @@ from landscribe.errors import RasterError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived import Derived
+from landscribe.geo.rasters.derived.band_names import matched_bands, moved_band
 from landscribe.geo.rasters.encoding import Encoding, conversions
 from landscribe.geo.rasters.metadata import log_once
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid, rounded_to
 from landscribe.geo.rasters.whole_files import read_palette
 
-_POSITION = re.compile(r"(?i)band[ _]?\d+")
+NAME_BANDS = "Name the bands (--bands; in a recipe: bands of each scene)"
 
 
 def as_colours(raster: Raster) -> Raster:
@@ -47,44 +47,10 @@ def as_colours(raster: Raster) -> Raster:
     )
 
 
-def numbers_by_name(raster: Raster, bands: Sequence[str]) -> list[int]:
-    """The numbers of the raster's bands with these names, in this order; empty if it lacks one of them.
-
-    Capitals, zeros before a number, spaces, _ and - do not matter: "B08", "B8" and "b_8" are one name.
-    """
-    theirs, ours = _keys(raster.bands), _keys(bands)
-    is_known = set(ours) <= set(theirs) and len(set(theirs)) == len(theirs)
-    return [theirs.index(key) + 1 for key in ours] if is_known else []
-
-
-def _keys(bands: Sequence[str]) -> Sequence[str]:
-    """What is compared of names; the names themselves, if two of them would be one."""
-    keys = [re.sub(r"[\s_-]", "", re.sub(r"(?<!\d)0+(?=\d)", "", band.casefold())) for band in bands]
-    return keys if len(set(keys)) == len(keys) else bands
-
-
-def is_position(band: str) -> bool:
-    """True for a name such as band1 or Band 1, which says nothing of what the band is."""
-    return _POSITION.fullmatch(band) is not None
-
-
-def moved_band(raster: Raster, bands: Sequence[str]) -> int | None:
-    """The index of the first band of the raster that has, by its name, another position among `bands`; None without."""
-    theirs, ours = _keys(raster.bands), _keys(bands)
-    return next(
-        (
-            index
-            for index, key in enumerate(theirs)
-            if key in ours and ours.index(key) != index and not is_position(raster.bands[index])
-        ),
-        None,
-    )
-
-
 def as_bands(raster: Raster, bands: Sequence[str]) -> Raster:
     """The raster with its bands in this order, if these are their names; else as it is."""
-    numbers = numbers_by_name(raster, bands) if len(bands) == len(raster.bands) else []
-    return raster.select(numbers) if numbers != sorted(numbers) else raster
+    indices = matched_bands(raster.bands, bands) if len(bands) == len(raster.bands) else None
+    return raster if indices is None or indices == sorted(indices) else raster.select([each + 1 for each in indices])
 
 
 def filled(raster: Raster, value: int) -> Raster:
@@ -143,7 +109,7 @@ def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expe
     )
 
 
-def like(raster: Raster, first: Raster) -> Raster:
+def like(raster: Raster, first: Raster, remedy: str = NAME_BANDS) -> Raster:
     """The raster with the band order and the encoding of another one; with other bands, it keeps its own encoding.
 
     Raises:
@@ -153,12 +119,12 @@ def like(raster: Raster, first: Raster) -> Raster:
     ordered = as_bands(raster, first.bands)
     if len(ordered.bands) != len(first.bands):
         return ordered
-    moved = moved_band(ordered, first.bands)
+    moved = moved_band(ordered.bands, first.bands)
     if moved is not None:
         raise RasterError(
             f"{raster.files_text} has the bands {', '.join(ordered.bands)}, but {first.paths[0]} has "
             f"{', '.join(first.bands)}: by its name, band {moved + 1} ({ordered.bands[moved]}) has another position. "
-            "Expected the same order, or the same names. Name the bands (--bands; in a recipe: bands of each scene)."
+            f"Expected the same order, or the same names. {remedy}."
         )
     return with_encoding(ordered, first.encoding, first.dtype, first.band_texts)
 

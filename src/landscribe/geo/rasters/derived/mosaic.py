@@ -38,7 +38,7 @@ def mosaic(rasters: Sequence[Raster]) -> Raster:
     if not rasters:
         raise RasterError("no image was given for the mosaic. Give at least one.")
     first, *others = rasters
-    rasters = [first, *(like(other, first) for other in others)]
+    rasters = [first, *(like(other, first, "Map them one by one, with --bands for each") for other in others)]
     for other in rasters[1:]:
         _require_same_pixels(first, other)
     windows = _in_turn_of_first(first, [_window_on(first, raster) for raster in rasters])
