@@ -70,9 +70,9 @@ def test_a_run_of_a_version_without_some_settings_of_scenes_goes_on(run, recipe)
     run.fingerprint_file.write_text(json.dumps(fields))
     take(run, recipe)
     assert content(run) == set(CONTENT)
-    changed = {"scenes": [recipe.scenes[0].model_dump() | {"band_numbers": (1, 2)}]}
-    with pytest.raises(OutputError, match=r"band_numbers \("):
-        take(run, recipe, **changed)
+    scene = recipe.scenes[0].model_copy(update={"band_numbers": (1, 2)})
+    with pytest.raises(OutputError, match=r"scenes\.0\.band_numbers \("):
+        take(run, recipe.model_copy(update={"scenes": (scene,)}))
 
 
 @pytest.mark.parametrize(

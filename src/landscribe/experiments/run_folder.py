@@ -99,7 +99,7 @@ def _learning(recipe: Recipe) -> dict[str, Any]:
 def _learning_differences(now: dict[str, Any], before: dict[str, Any]) -> str:
     """Names and values of the settings of chips and models that differ."""
     # An earlier version may lack settings of scenes, which then had what is the default now.
-    defaults = SceneSpec(image=("",)).model_dump(mode="json")
+    defaults = SceneSpec(image=("scene.tif",)).model_dump(mode="json")
     scenes = [defaults | scene for scene in before["scenes"]]
     train = with_weights_of(before["train"], now["train"])
     return Fingerprint.of(now).differences(before | {"scenes": scenes, "train": train})
