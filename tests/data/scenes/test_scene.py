@@ -441,7 +441,9 @@ def test_a_mask_among_scenes_of_several_bands_is_to_be_left_out(tmp_path, order)
     image(tmp_path, "one.tif")
     image(tmp_path, "mask.tif", array=noise(1, H, W))
     specs = [SceneSpec(image=(str(tmp_path / name),), labels=labels) for name in order]
-    with pytest.raises(GridError, match=r"Convert one .* If \S*mask\.tif is a mask, leave it out \(--without\)\.$"):
+    with pytest.raises(
+        GridError, match=r"To use some of the bands.* If \S*mask\.tif is a mask, leave it out \(--without\)\.$"
+    ):
         open_scenes(specs)
 
 

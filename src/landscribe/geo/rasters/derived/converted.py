@@ -122,7 +122,7 @@ def like(raster: Raster, first: Raster, remedy: str = NAME_BANDS) -> Raster:
     moved = moved_band(ordered.bands, first.bands)
     if moved is not None:
         raise RasterError(
-            f"{raster.files_text} has the bands {', '.join(ordered.bands)}, but {first.paths[0]} has "
+            f"{raster.files_text} has the bands {', '.join(ordered.bands)}, but {first.files_text} has "
             f"{', '.join(first.bands)}: by its name, band {moved + 1} ({ordered.bands[moved]}) has another position. "
             f"Expected the same order, or the same names. {remedy}."
         )
