@@ -6,7 +6,7 @@ from landscribe.geo.rasters.derived.band_names import matched_bands, moved_band
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted", "indices"),
+    ("names", "requested", "indices"),
     [
         (["vv", "VH"], ["VH", "VV"], [1, 0]),
         (["B02", "b_3", "B8A"], ["B8a", "B2", "B03"], [2, 0, 1]),
@@ -21,12 +21,12 @@ from landscribe.geo.rasters.derived.band_names import matched_bands, moved_band
         (["red"], ["red", "nir"], None),
     ],
 )
-def test_wanted_bands_are_found_by_names_that_say_what_they_are(names, wanted, indices):
-    assert matched_bands(names, wanted) == indices
+def test_wanted_bands_are_found_by_names_that_say_what_they_are(names, requested, indices):
+    assert matched_bands(names, requested) == indices
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted", "moved"),
+    ("names", "requested", "moved"),
     [
         (["VH", "VV", "x"], ["VV", "VH", "y"], 0),
         (["VV", "y", "VH"], ["VV", "VH", "z"], 2),
@@ -34,5 +34,5 @@ def test_wanted_bands_are_found_by_names_that_say_what_they_are(names, wanted, i
         (["band2", "band1"], ["band1", "band2"], None),
     ],
 )
-def test_a_band_has_moved_if_its_name_stands_elsewhere(names, wanted, moved):
-    assert moved_band(names, wanted) == moved
+def test_a_band_has_moved_if_its_name_stands_elsewhere(names, requested, moved):
+    assert moved_band(names, requested) == moved

@@ -11,8 +11,8 @@ def is_position(name: str) -> bool:
     return _POSITION.fullmatch(name) is not None
 
 
-def matched_bands(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
-    """The indices of the wanted bands among the names; None if the names do not say them.
+def matched_bands(names: Sequence[str], requested: Sequence[str]) -> list[int] | None:
+    """The indices of the requested bands among the names; None if the names do not say them.
 
     Capitals, zeros before a number, spaces, _ and - do not matter, unless names are equal without them.
 
@@ -20,17 +20,17 @@ def matched_bands(names: Sequence[str], wanted: Sequence[str]) -> list[int] | No
     [2, 1]
     >>> matched_bands(["band1", "band2", "band3"], ["band2", "band1"])  # positions
     """
-    if any(map(is_position, wanted)):
+    if any(map(is_position, requested)):
         return None
-    for theirs, ours in ((names, wanted), _keys(names, wanted)):
+    for theirs, ours in ((names, requested), _keys(names, requested)):
         if set(ours) <= set(theirs) and len(set(theirs)) == len(theirs):
             return [theirs.index(name) for name in ours]
     return None
 
 
-def moved_band(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """The index of the first name that has another position among the wanted ones; None without one."""
-    theirs, ours = _keys(names, wanted)
+def moved_band(names: Sequence[str], requested: Sequence[str]) -> int | None:
+    """The index of the first name that has another position among the requested ones; None without one."""
+    theirs, ours = _keys(names, requested)
     return next(
         (
             index
@@ -41,11 +41,11 @@ def moved_band(names: Sequence[str], wanted: Sequence[str]) -> int | None:
     )
 
 
-def _keys(names: Sequence[str], wanted: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+def _keys(names: Sequence[str], requested: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     """What is compared of names; the names themselves, if two of either side would be one."""
-    theirs, ours = ([_key(name) for name in each] for each in (names, wanted))
+    theirs, ours = ([_key(name) for name in each] for each in (names, requested))
     if len(set(theirs)) < len(theirs) or len(set(ours)) < len(ours):
-        return names, wanted
+        return names, requested
     return theirs, ours
 
 
