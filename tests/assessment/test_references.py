@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 
 from landscribe import verbs
 from landscribe.errors import ClassError, GridError, LabelError, RasterError, RecipeError
@@ -180,6 +181,18 @@ def test_several_maps_sum_the_pixels_of_polygons_and_label_rasters(tmp_path):
             == whole.confusion.counts.tolist()
         )
         assert whole.confusion.total == SIDE * SIDE
+
+
+@pytest.mark.parametrize(("first_col", "is_warned"), [(0, True), (39, True), (40, False), (41, False)])
+def test_maps_that_overlap_are_warned_about(tmp_path, caplog, first_col, is_warned):
+    (tmp_path / "b").mkdir()
+    here = class_map(tmp_path, ["a", "b", "c"])
+    there = class_map(tmp_path / "b", ["a", "b", "c"])
+    with rasterio.open(there, "r+") as target:
+        target.transform = target.transform @ Affine.translation(first_col, 0)
+    reference = write_polygons(tmp_path / "truth.gpkg", [pixel_box(0, 0, 20, 99)], kind=["a"])
+    verbs.assess([here, there], reference=reference, label_field="kind")
+    assert ("overlap (1 pair of maps in all): pixels there count in both" in caplog.text) == is_warned
 
 
 def test_a_folder_of_references_is_paired_with_the_maps_by_their_names(tmp_path):

@@ -32,7 +32,14 @@ from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
-from landscribe.maps.class_map import ClassMap, is_trained_on, read_tags, scene_in_name, trained_splits_in
+from landscribe.maps.class_map import (
+    ClassMap,
+    is_trained_on,
+    read_tags,
+    scene_in_name,
+    trained_splits_in,
+    warn_of_overlaps,
+)
 from landscribe.maps.class_tables import (
     as_in_features,
     as_in_raster,
@@ -64,7 +71,7 @@ def assess_maps(
     """Compare maps with chips, polygons, points or a label raster; or estimate from a reference sample.
 
     Args:
-        paths: class maps. With polygons or a label raster, pixels of two maps that overlap count in both.
+        paths: class maps. With polygons or a label raster, pixels where two maps overlap count in both (warned of).
         reference: chips, a chips folder, a file, or a folder with a file for each map, which has its name.
         split: split of the chips; None for test. Other references have none.
         nodata_as: name of the class that pixels without a class have in the maps; they are left out if None.
@@ -330,6 +337,7 @@ def _sum_of_covered(maps: Sequence[Raster], assessments: Sequence[Callable[[], P
         raise errors[0]
     if errors:
         log.warning("left out: %d of %d maps: %s", len(errors), len(maps), errors[0])
+    warn_of_overlaps([mapped for mapped in maps if mapped.paths[0] in by_map])
     return _pooled_by_map(by_map)
 
 

@@ -243,7 +243,12 @@ def _require_among(units: pd.DataFrame, column: str, known: Sequence[str], name:
     odd = [value for value in units[column].unique().tolist() if value not in known]
     if odd:
         ids = units["id"][units[column] == odd[0]]
-        way_out = ". A class that the map lacks goes into a class table (--class-table)." if column == REFERENCE else ""
+        way_out = (
+            ". A class that the map lacks goes into a class table (--class-table). Of a unit that cannot be labelled, "
+            "leave the cell empty, and pass --skip-unlabelled."
+            if column == REFERENCE
+            else ""
+        )
         meant = nearest(odd[0], [each for each in known if each])
         raise SampleError(f"{name} has {column} '{odd[0]}' (id {listed(ids)}){meant}{way_out}")
 

@@ -5,6 +5,7 @@ from 0 to 254 opens as well: its classes are the values that occur, with the nam
 """
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import Chips
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from landscribe.model import Model
+
+log = logging.getLogger(__name__)
 
 CLASSES_TAG = "LANDSCRIBE_CLASSES"
 AREAS_TAG = "LANDSCRIBE_AREAS"
@@ -137,6 +141,23 @@ def require_values(values: "Collection[int]", *maps: Raster) -> None:
             f"{listed(mapped.paths[0] for mapped in maps)}: no valid pixel, all are nodata. Expected class values. "
             "Choose another map."
         )
+
+
+def warn_of_overlaps(maps: "Sequence[Raster]") -> None:
+    """Warn of maps whose grids overlap by half a pixel or more: pixels there count in each of them."""
+    boxes = []
+    for mapped in maps:
+        left, bottom, right, top = mapped.grid.bounds
+        x, y = (right - left) / mapped.grid.width / 4, (top - bottom) / mapped.grid.height / 4
+        boxes.append(shapely.box(left + x, bottom + y, right - x, top - y))
+    pairs = shapely.STRtree(boxes).query(boxes, predicate="intersects").T.tolist()
+    overlaps = [(a, b) for a, b in sorted(pairs) if a < b and maps[a].grid.crs == maps[b].grid.crs]
+    if overlaps:
+        names = [maps[index].paths[0] for index in overlaps[0]]
+        log.warning(
+            "%s overlap (%s of maps in all): pixels there count in both. Join the maps to count each once "
+            "(gdalbuildvrt)", listed(names), counted(len(overlaps), "pair"),
+        )  # fmt: skip
 
 
 def class_values(pixels: Pixels, valid: Valid) -> NDArray[np.uint8]:
