@@ -171,8 +171,8 @@ def test_an_unknown_setting_is_answered_with_those_of_all_specs_of_the_verb(tmp_
         (lambda **wrong: ls.assess_objects(left, reference=left, **wrong), ("label_field", "score_field")),
         (lambda **wrong: ls.predict(model, left, out=tmp_path / "map.tif", **wrong), ("nodata_rule", "tile")),
     ):
-        with pytest.raises(RecipeError, match=r"^unknown setting 'class_table'.* Known: ") as raised:
-            call(class_table="classes.csv")
+        with pytest.raises(RecipeError, match=r"^unknown setting 'classes'.* Known: ") as raised:
+            call(classes=["field"])
         assert set(known) <= set(str(raised.value).partition("Known: ")[2].split(", "))
 
 
