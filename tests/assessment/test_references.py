@@ -454,6 +454,31 @@ def test_a_map_with_names_of_another_program_is_perfect_against_names_values_and
     assert verbs.assess(mapped, reference=fewer).overall_accuracy == 1
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        {0: "other", 1: "x", 2: "y", 3: "z"},
+        {1: "Field", 2: "House", 3: "ROAD"},
+        {1: "field", 2: "dwelling", 3: "road"},
+        {0: "background", 1: "field", 2: "house"},
+    ],
+)
+def test_a_raster_whose_names_contradict_no_value_is_compared_by_value(tmp_path, names):
+    mapped = class_map(tmp_path, ["field", "house", "road"])
+    reference = with_names(write_raster(tmp_path / "truth.tif", TRUTH), names)
+    result = verbs.assess(mapped, reference=reference)
+    assert (result.overall_accuracy, result.pixels) == (1, TRUTH.size)
+
+
+def test_a_name_of_0_alone_adds_no_background(tmp_path):
+    """Category names count from 0. With a background, the area between the polygons would be of that class."""
+    mapped = with_names(write_raster(tmp_path / "map.tif", np.maximum(TRUTH, 1)), {0: "unclassified", **KINDS})
+    reference = write_polygons(tmp_path / "part.gpkg", [pixel_box(0, 20, 20, 20)], kind=["road"])
+    result = verbs.assess(mapped, reference=reference, label_field="kind")
+    assert (result.overall_accuracy, result.pixels) == (1, 400)
+    assert result.classes.names == ("field", "house", "road")
+
+
 def test_values_without_a_name_keep_their_number(tmp_path):
     mapped = with_names(write_raster(tmp_path / "map.tif", TRUTH), {1: "field", 3: "road", 9: "sea"})
     result = verbs.assess(

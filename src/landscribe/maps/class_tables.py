@@ -203,19 +203,22 @@ def as_in_features(classes: Classes, features: Features) -> Classes:
 
 
 def as_in_raster(classes: Classes, reference: str) -> Classes:
-    """The class table for a label raster: one whose values have names of these classes has them by name.
+    """The class table for a label raster: one that gives names of these classes to other values has them by name.
 
     Any other raster holds labels that are numbers, or values.
     """
     table, numeric = class_table_of(reference), classes.with_numeric_labels()
     names = AttributeTable.of(reference).names if table is None else {entry.value: entry.name for entry in table}
-    by_name = {name: value for value, name in names.items()}
-    if by_name.keys().isdisjoint(classes.names):
+    by_name = {name.casefold(): value for value, name in names.items()}
+    if all(by_name.get(entry.name.casefold(), entry.label) == entry.label for entry in numeric):
         return numeric
     taken = set(map(label_key, names))
     entries = (
         # The value of a class that the reference lacks is that of another class there: nothing has the word as label.
-        replace(entry, label=by_name.get(entry.name, entry.name if label_key(entry.label) in taken else entry.label))
+        replace(
+            entry,
+            label=by_name.get(entry.name.casefold(), entry.name if label_key(entry.label) in taken else entry.label),
+        )
         for entry in numeric
     )
     return Classes(tuple(entries), classes.ignore, classes.unknown)

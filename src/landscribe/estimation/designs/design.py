@@ -124,7 +124,7 @@ class Design:
                 raise SampleError(
                     f"{name} has the class '{row.name}' with value {row.value}, but the sample was drawn with "
                     f"'{same.name}' of value {same.value}. Expected the classes of the sample as they are, and further "
-                    "ones. Correct the table."
+                    f"ones. Correct the table, and label the units of this class '{same.name}'."
                 )
         return replace(self, classes=(*self.classes, *(MapClass(r.name, r.value, r.colour, 0, 0.0) for r in further)))
 

@@ -50,9 +50,10 @@ class AttributeTable:
     def classes(self, values: Iterable[int]) -> Classes:
         """The class table of class values, 0 to 254, and of those that have a name; of others, the number is the name.
 
-        Labels are the values.
+        Labels are the values. A name of 0 alone gives no class: category names count from 0, and with a background, the
+        area between the polygons of a reference would count.
         """
-        known = {*values, *(value for value in self.names if 0 <= value < IGNORE)}
+        known = {*values, *(value for value in self.names if 0 < value < IGNORE)}
         entries = (
             replace(
                 entry,
