@@ -152,8 +152,8 @@ def test_expected_numbers_decide_the_post_strata_whatever_was_drawn(rare, tmp_pa
         estimators.add(ls.assess(rare, reference=tmp_path / f"{seed}.csv").estimator)
     (estimator,) = estimators
     assert ("post-stratified" in estimator) == (joined is not None)
-    assert ("one stratum of the rare ones" in estimator) == (joined == "3, 2")
-    assert not joined or f"rare ones: {joined})" in estimator
+    assert ("one stratum of few expected units" in estimator) == (joined == "3, 2")
+    assert not joined or f"few expected units: {joined})" in estimator
 
 
 def test_the_area_of_a_rare_class_is_right_in_the_mean_over_simple_samples(rare, tmp_path):

@@ -177,7 +177,7 @@ def _tables(units: pd.DataFrame, design: Design) -> tuple[tuple[pd.DataFrame, pd
     if len(classes) == 1 or (stratum.value_counts().reindex(classes["stratum"], fill_value=0) < 2).any():
         return (sample, strata), f"{design.kind} sample{approximate}"
     joined = [name for name, of_class in post_strata.items() if list(post_strata.values()).count(of_class) > 1]
-    few = f" (one stratum of the rare ones: {listed(joined)})" if joined else ""
+    few = f" (one stratum of few expected units: {listed(joined)})" if joined else ""
     return (sample.assign(stratum=stratum), classes), (
         f"{design.kind} sample, post-stratified by map class{few}{approximate}"
     )
