@@ -3,8 +3,10 @@
 import gc
 import logging
 import os
+import random
 import re
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -19,8 +21,15 @@ import forked
 from landscribe import progress
 
 # Continuous integration and laptops differ in speed; a law holds or not, whatever the time.
-# Fifty examples of each refute most wrong laws; where more are needed, a law says so itself.
-settings.register_profile("landscribe", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+# Fifty examples of each refute most wrong laws; where more are needed, a law says so itself. They are others in each
+# run, but for those of continuous integration, whose outcome follows from the commit.
+settings.register_profile(
+    "landscribe",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
 settings.load_profile("landscribe")
 
 # No test asks a hub for weights.
@@ -65,6 +74,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             for item in needing:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and pytest -m gpu"))
+
+
+# A test has the same random numbers, and its networks the same first weights, whichever tests ran before it.
+def _seed() -> None:
+    random.seed(0)
+    if "torch" in sys.modules:  # whose import takes seconds, and which starts with a seed of its own
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """Seed each fixture."""
+    _seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call() -> None:
+    """Seed each test."""
+    _seed()
 
 
 @pytest.fixture(autouse=True)

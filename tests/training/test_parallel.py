@@ -275,4 +275,4 @@ def test_normalisations_of_several_gpus_keep_their_activations_and_go_back(encod
         learned = synced(images)
         torch.testing.assert_close(plugin.revert(synced)(images), learned, rtol=0, atol=1e-5)
     assert [type(module) for module in network.modules()] == own
-    assert (learned - expected).abs().max() > 1e-3
+    assert (learned - expected).abs().max() > 1e-4
