@@ -1,6 +1,7 @@
 """Inputs: the rasters of the images of a call."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,16 @@ def test_a_nodata_value_for_each_band_of_a_stack_is_checked(tiles):
     for values, words in (((0, 1, 2), "3 nodata values were given"), ((0, 256), "nodata is 256, but .* holds uint8")):
         with pytest.raises(RasterError, match=words):
             opened([paths[0], paths[0]], nodata=values)
+
+
+def test_one_nodata_value_that_only_some_files_of_a_stack_can_hold_is_refused_with_those_that_mark_its_pixels(tmp_path):
+    colours, height = np.full((2, 4, 4), 9, np.uint8), np.full((1, 4, 4), 9, np.float32)
+    colours[:, 0, 0], height[:, 3, 3] = 7, -9999
+    paths = [write_raster(tmp_path / "a.tif", colours, nodata=7), write_raster(tmp_path / "b.tif", height)]
+    with pytest.raises(RasterError, match=r"nodata is -9999, but .*a.tif .* each band: nan,nan,-9999 \(nan"):
+        opened(paths, nodata=-9999)
+    _, valid = opened(paths, nodata=(math.nan, math.nan, -9999))[0].read(Window(0, 0, 4, 4))
+    assert np.argwhere(~valid).tolist() == [[0, 0], [3, 3]]
 
 
 def test_an_unknown_nodata_rule_is_refused_with_the_choices():

@@ -21,7 +21,7 @@ from landscribe.errors import RasterError, is_printable
 from landscribe.geo.access import is_local, read_utf8
 from landscribe.geo.rasters.derived.converted import as_colours
 from landscribe.geo.rasters.derived.mosaic import mosaic
-from landscribe.geo.rasters.derived.stack import stack_bands
+from landscribe.geo.rasters.derived.stack import override_nodata, stack_bands
 from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.stac import open_item
@@ -82,7 +82,9 @@ def open_imagery(files: Sequence[str], spec: ReadingSpec, *, resample: bool = Fa
     """
     by_file = isinstance(spec.nodata, tuple) and len(files) > 1
     settings: dict[str, Any] = {"nodata_rule": spec.nodata_rule, "is_imagery": True}
-    rasters = [Raster.open([file], nodata=None if by_file else spec.nodata, **settings) for file in files]
+    rasters = [Raster.open([file], **settings) for file in files]
+    if not by_file:
+        rasters = override_nodata(rasters, spec.nodata)
     if spec.palette == "colours":
         rasters = [as_colours(raster) for raster in rasters]
     raster = rasters[0] if len(rasters) == 1 else stack_bands(rasters, resample=resample)

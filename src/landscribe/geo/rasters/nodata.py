@@ -16,6 +16,10 @@ _FLOAT32_STEPS = 4
 """GDAL takes float32 pixels within so many rounding steps of the declared value for nodata (ARE_REAL_EQUAL)."""
 _HUGE = 1e38
 """A float32 value beyond this marks all pixels beyond it: programs write the smallest float32 with few digits."""
+_REMEDY = (
+    "Give the value that its empty pixels hold; if it has no empty pixels, unset the declared value (gdal_edit.py "
+    "-unsetnodata)"
+)
 
 
 @dataclass(frozen=True)
@@ -206,10 +210,31 @@ def nodata_label(value: NodataValue) -> str:
     return "none" if value is None else f"{value:.10g}"
 
 
-def require_representable(nodata: NodataValue, dtype: str, bands: int, name: str) -> None:
+def require_held(nodata: NodataValue, origins: Sequence[Origin]) -> None:
+    """Raise RasterError if the file of a band has an integer dtype that cannot hold the band's nodata value."""
+    values = Nodata(nodata).by_band(len(origins))
+    held = [
+        value if can_hold(origin.dtype, value or 0) else math.nan for value, origin in zip(values, origins, strict=True)
+    ]
+    remedy = None
+    if isinstance(nodata, float | int) and not all(map(is_nan, held)):
+        texts = ",".join(f"{value:.10g}" for value in held)
+        remedy = f"Give a value for each band: {texts} (nan: the declared value of whole numbers)"
+    for value, origin in zip(values, origins, strict=True):
+        require_representable(value, origin.dtype, 1, origin.file, remedy)
+
+
+def require_representable(nodata: NodataValue, dtype: str, bands: int, name: str, remedy: str | None = None) -> None:
     """Raise RasterError if no pixel of an integer dtype can hold a nodata value: nothing would be nodata.
 
     NaN is added to the declared values, so for integers it changes nothing.
+
+    Args:
+        nodata: one value, or one for each band.
+        dtype: of the bands.
+        bands: how many there are.
+        name: of the raster, for messages.
+        remedy: for the message; None: that for a file.
     """
     if isinstance(nodata, tuple) and len(nodata) != bands:
         raise RasterError(
@@ -221,8 +246,7 @@ def require_representable(nodata: NodataValue, dtype: str, bands: int, name: str
             limits = np.iinfo(dtype)
             raise RasterError(
                 f"nodata is {value:g}, but {name} holds {dtype}. Expected a whole number from {limits.min} to "
-                f"{limits.max}. Give the value that its empty pixels hold; if it has no empty pixels, unset the "
-                "declared value (gdal_edit.py -unsetnodata)."
+                f"{limits.max}. {remedy or _REMEDY}."
             )
 
 

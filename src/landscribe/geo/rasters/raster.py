@@ -23,7 +23,7 @@ from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window, crs_label, size_label
 from landscribe.geo.rasters.encoding import Encoding, if_declared
 from landscribe.geo.rasters.metadata import read_metadata, stem
-from landscribe.geo.rasters.nodata import Nodata, Origin, is_nan, one_if_equal, require_representable
+from landscribe.geo.rasters.nodata import Nodata, Origin, is_nan, one_if_equal, require_held, require_representable
 from landscribe.geo.rasters.open_file import Files
 from landscribe.geo.rasters.source_files import file_state
 from landscribe.geo.spec import NodataRule, NodataValue
@@ -281,9 +281,8 @@ class Raster:
             RasterError: the dtype of a band's file cannot hold its value, or they are not as many as the bands.
         """
         require_representable(nodata, self.dtype, len(self.bands), self.files_text)
+        require_held(nodata, self.origins_by_band)
         own, values = self.nodata_by_band, Nodata(nodata).by_band(len(self.bands))
-        for value, origin in zip(values, self.origins_by_band, strict=True):
-            require_representable(value, origin.dtype, 1, origin.file)
         is_float = [np.dtype(origin.dtype).kind == "f" for origin in self.origins_by_band]
         if not all(is_float):
             # No integer is NaN, so nothing is added.

@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 
 from landscribe.errors import RasterError, counted, first_line
 from landscribe.geo.access import is_local, require_file
-from landscribe.geo.rasters.derived.stack import stack_bands
+from landscribe.geo.rasters.derived.stack import override_nodata, stack_bands
 from landscribe.geo.rasters.nodata import can_hold, one_if_equal
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.spec import NodataRule, NodataValue
@@ -64,12 +64,11 @@ def open_item(
         asset = all_assets[key]
         raster = Raster.open([_resolve(address, asset["href"])], nodata_rule=nodata_rule)
         raster = raster.with_nodata(_declared(asset, raster))
-        raster = raster if nodata is None or by_band else raster.override_nodata(nodata)
         return raster.with_band_names(_bands_of(key, asset, raster))
 
     with ThreadPoolExecutor(len(assets)) as pool:
         rasters = list(pool.map(open_asset, assets))
-    stacked = stack_bands(rasters, resample=resample)
+    stacked = stack_bands(rasters if by_band else override_nodata(rasters, nodata), resample=resample)
     return replace(stacked.override_nodata(nodata) if by_band else stacked, title=_title(item, address))
 
 

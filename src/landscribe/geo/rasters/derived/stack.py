@@ -14,9 +14,10 @@ from landscribe.errors import GridError
 from landscribe.geo.grid import Window, grid_label
 from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.resampling import resample_to
-from landscribe.geo.rasters.nodata import Nodata, one_if_equal
+from landscribe.geo.rasters.nodata import Nodata, one_if_equal, require_held
 from landscribe.geo.rasters.open_file import Files
 from landscribe.geo.rasters.raster import Pixels, Raster, Source, Valid, deduplicate_names
+from landscribe.geo.spec import NodataValue
 
 
 def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
@@ -58,6 +59,18 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
         encoding=tuple(band for raster in rasters for band in raster.encoding_by_band) if declares else (),
         has_palette=False,
     )
+
+
+def override_nodata(rasters: Sequence[Raster], nodata: NodataValue) -> list[Raster]:
+    """The rasters of a stack, each of one file, with one nodata value for all; with their own if it is None.
+
+    Raises:
+        RasterError: the dtype of a file cannot hold the value.
+    """
+    if nodata is None:
+        return [*rasters]
+    require_held(nodata, [origin for raster in rasters for origin in raster.origins_by_band])
+    return [raster.override_nodata(nodata) for raster in rasters]
 
 
 @dataclass(frozen=True, eq=False)
