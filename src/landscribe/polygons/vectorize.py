@@ -35,9 +35,10 @@ from landscribe.polygons.boundaries.rings import (
     polygons_of,
     signed_areas,
 )
+from landscribe.polygons.boundaries.runs import take_runs
 from landscribe.polygons.boundaries.simplify import Simplifier
 from landscribe.polygons.boundaries.square import Squarer
-from landscribe.polygons.boundaries.tracing import Lines, Trace, take_runs
+from landscribe.polygons.boundaries.tracing import Lines, Trace
 from landscribe.polygons.plan import PolygonPlan
 from landscribe.texts import area_text
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from landscribe.polygons.boundaries.tracing import STEPS, Chains, Ints, Lines, Trace, cycles, follow, take_runs
+from landscribe.polygons.boundaries.runs import Ints, offsets_of, take_runs
+from landscribe.polygons.boundaries.tracing import STEPS, Chains, Lines, Trace, cycles, follow
 
 Points = tuple[NDArray[Any], Ints]
 """(points, 2) of many lines as (row, col), int32 or, where they are smoothed, float64; and the start of each line and
@@ -167,7 +168,7 @@ def _closed(rings: Lines, width: int) -> Lines:
         links.append(_ring_links(points[-1], width))
     if not points:
         return rings
-    start = np.concatenate([[0], np.cumsum([len(own) for own in points])])
+    start = offsets_of([len(own) for own in points])
     ports = np.full((len(rings), 2), -1)
     return replace(rings, points=np.concatenate(points), start=start, links=np.stack(links), ports=ports)
 
@@ -195,7 +196,7 @@ def _sides(arcs: Lines, kept: Points, width: int) -> Sides:
     for side in (0, 1):
         own = np.flatnonzero(arcs.codes[:, side])
         counts = np.diff(start)[own] - 1
-        bounds = np.concatenate([[0], counts.cumsum()])
+        bounds = offsets_of(counts)
         step = np.arange(bounds[-1]) - np.repeat(bounds[:-1], counts)
         index = np.repeat(start[own], counts) + step if side == 0 else np.repeat(start[own + 1] - 1, counts) - step
         links = np.stack([arcs.links[own, side, 0], arcs.links[own, 1 - side, 1], arcs.links[own, 1 - side, 2]], axis=1)

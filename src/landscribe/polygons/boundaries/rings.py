@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from landscribe.geo.ground import following_in
 from landscribe.polygons.boundaries.regions import Sides
-from landscribe.polygons.boundaries.tracing import Ints, cycles, take_runs
+from landscribe.polygons.boundaries.runs import Ints, offsets_of, take_runs
+from landscribe.polygons.boundaries.tracing import cycles
 
 BATCH_POINTS = 2**18
 """Points of the rings, or polygons, that are worked on at once."""
@@ -82,12 +83,12 @@ class Polygons:
     def take_points(self, is_kept: NDArray[np.bool_]) -> "Polygons":
         """The same polygons without points."""
         counts = np.add.reduceat(is_kept, self.rings[:-1]) if len(self) else np.zeros(0, np.int64)
-        return replace(self, points=self.points[is_kept], rings=np.concatenate([[0], counts.cumsum()]))
+        return replace(self, points=self.points[is_kept], rings=offsets_of(counts))
 
     def take_rings(self, is_kept: NDArray[np.bool_]) -> "Polygons":
         """The same polygons without rings, which are holes."""
         points, rings = take_runs(self.points, self.rings, np.flatnonzero(is_kept))
-        start = np.concatenate([[0], np.add.reduceat(is_kept, self.start[:-1]).cumsum()])
+        start = offsets_of(np.add.reduceat(is_kept, self.start[:-1]))
         return replace(self, points=points, rings=rings, start=start)
 
 
@@ -117,7 +118,7 @@ def polygons_of(sides: Sides) -> Polygons:
     by_polygon = np.lexsort((areas < 0, polygon))
     points, rings = take_runs(points, rings, by_polygon)
     counts = np.bincount(polygon)
-    begins = np.concatenate([[0], counts.cumsum()])
+    begins = offsets_of(counts)
     exteriors = by_polygon[begins[:-1]]
     groups = groups[exteriors]
     return Polygons(

@@ -16,7 +16,8 @@ import shapely
 from numpy.typing import NDArray
 
 from landscribe.polygons.boundaries.regions import Points
-from landscribe.polygons.boundaries.tracing import Ints, Lines, spans, take_runs
+from landscribe.polygons.boundaries.runs import Ints, offsets_of, spans, take_runs
+from landscribe.polygons.boundaries.tracing import Lines
 
 CUT = 512
 """Arcs end at rows that are multiples of this, so that the corners near an arc fit in memory."""
@@ -51,7 +52,7 @@ class Simplifier:
         if self.tolerance > 0:
             is_kept = _kept(arcs.points * np.array(self.pixel, np.float64), arcs, corners, self.tolerance)
         counts = np.add.reduceat(is_kept, arcs.start[:-1]) if len(arcs) else np.zeros(0, np.int64)
-        start = np.concatenate([[0], counts.cumsum()])
+        start = offsets_of(counts)
         if not self.is_smooth:
             return arcs.points[is_kept], start
         return _smoothed(arcs, np.flatnonzero(is_kept), start, corners)
@@ -211,7 +212,7 @@ def _smoothed(arcs: Lines, kept: Ints, start: Ints, corners: _CornerCounts) -> P
     is_new = np.ones(len(flat), bool)
     is_new[1:] = (flat[1:] != flat[:-1]).any(axis=1) | (line[1:] != line[:-1])
     counts = np.bincount(line[is_new], minlength=len(start) - 1)
-    return flat[is_new], np.concatenate([[0], counts.cumsum()])
+    return flat[is_new], offsets_of(counts)
 
 
 def _count_in(polygons: NDArray[np.object_], points: NDArray[np.int32], first: Ints, stop: Ints) -> Ints:

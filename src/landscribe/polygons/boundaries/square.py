@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from landscribe.polygons.boundaries.rings import Polygons, geometries, signed_areas
-from landscribe.polygons.boundaries.tracing import Ints
+from landscribe.polygons.boundaries.runs import Ints
 
 Floats = NDArray[np.float64]
 

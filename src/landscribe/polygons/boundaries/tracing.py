@@ -19,7 +19,8 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from skimage.measure import label
 
-Ints = NDArray[np.int64]
+from landscribe.polygons.boundaries.runs import Ints, offsets_of, take_runs
+
 Codes = NDArray[Any]
 """(rows, cols) of unsigned integers, 0 where no region is."""
 
@@ -284,7 +285,7 @@ def _lines(corners: _Corners, padded: Codes, groups: Ints, first_row: int) -> tu
         # The head of a ring is its first point, and again its last one.
         bodies = np.concatenate([bodies, np.delete(ring_bodies, ring_start[:-1])])
         counts = np.concatenate([np.diff(start), np.diff(ring_start) - 1])
-        start = np.concatenate([[0], counts.cumsum()])
+        start = offsets_of(counts)
     return _as_lines(corners, starts, (bodies, start), (leaves, following), (padded, groups, first_row))
 
 
@@ -306,7 +307,7 @@ def _as_lines(
     last_cols = np.where(has_body, cols[before_end], np.where(starts.corners >= 0, cols[starts.corners], starts.ports))
     # Points: the start corner, the body, the end corner; a port adds none.
     counts = np.diff(start) + (starts.corners >= 0) + (ends >= 0)
-    offsets = np.concatenate([[0], counts.cumsum()])
+    offsets = offsets_of(counts)
     indices = np.empty(offsets[-1], np.int64)
     has_start, has_end = starts.corners >= 0, ends >= 0
     indices[offsets[:-1][has_start]] = starts.corners[has_start]
@@ -378,7 +379,7 @@ def follow(onward: Ints, heads: Ints) -> tuple[Ints, Ints]:
     pairs = np.stack([heads, np.arange(lists) + size + 1], axis=1)
     targets = np.concatenate([onward[onward >= 0], pairs[np.stack([has_head, has_next], axis=1)]])
     degrees = np.concatenate([onward >= 0, has_head.astype(int) + has_next])
-    pointers = np.concatenate([[0], degrees.cumsum()])
+    pointers = offsets_of(degrees)
     graph = sparse.csr_matrix((np.ones(len(targets)), targets, pointers), shape=(size + lists, size + lists))
     order = csgraph.depth_first_order(graph, size, return_predecessors=False).astype(np.int64)
     nodes = np.flatnonzero(order >= size)
@@ -400,20 +401,3 @@ def cycles(onward: Ints, members: Ints) -> tuple[Ints, Ints]:
     is_head[heads] = True
     order, start = follow(np.where(is_head[following], -1, following), heads)
     return members[order], start
-
-
-def take_runs(items: NDArray[Any], start: Ints, runs: Ints) -> tuple[NDArray[Any], Ints]:
-    """The runs `items[start[i]:start[i + 1]]` for i in `runs`, one after the other, and their starts."""
-    indices, own = spans(start[runs], start[runs + 1])
-    return items[indices], own
-
-
-def spans(first: Ints, stop: Ints) -> tuple[Ints, Ints]:
-    """The whole numbers from first[i] to stop[i] - 1 for each i, one after the other, and their starts.
-
-    >>> spans(np.array([5, 2]), np.array([8, 4]))
-    (array([5, 6, 7, 2, 3]), array([0, 3, 5]))
-    """
-    counts = stop - first
-    start = np.concatenate([[0], counts.cumsum()])
-    return np.arange(start[-1]) + np.repeat(first - start[:-1], counts), start
