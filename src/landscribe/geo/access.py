@@ -43,6 +43,8 @@ _REMOTE = _HTTP | {
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "VSI_CACHE": "TRUE",
 }
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises for GDAL's errors: most as its own, some as they are, for which it has no public class."""
 BLOCK_CACHE = 256 * 2**20
 """Bytes of GDAL's cache of decoded blocks."""
 _USER = re.compile(r"://[^/@?]*@")
@@ -165,7 +167,7 @@ def gdal_errors(name: str, window: Window | None = None) -> Iterator[None]:
     try:
         with _settings(name), _http_status() as status:
             yield
-    except (RasterioError, CPLE_BaseError, OSError, UnicodeError) as error:
+    except (*GDAL_ERRORS, OSError, UnicodeError) as error:
         where = f" at rows {window.row} to {window.row_stop}, cols {window.col} to {window.col_stop}" if window else ""
         remedy = (
             "Check the address and the connection, and repeat the command" if is_remote(name)

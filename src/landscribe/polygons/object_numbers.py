@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import OutputError
+from landscribe.geo.access import GDAL_ERRORS
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.whole_files import require_whole, silenced_stderr
 
@@ -42,7 +42,7 @@ def open_numbers(path: Path, grid: Grid) -> Iterator[Any]:
                 target.close()
         require_whole(path)
     # The user knows none of these files: they lie beside the output, and are deleted at the end.
-    except (RasterioError, OSError) as error:
+    except (*GDAL_ERRORS, OSError) as error:
         raise OutputError(
             "the numbers of objects could not be written beside the output, most often because the disk is full "
             f"({error.__cause__ or error}). Free some space, or write to another disk."

@@ -92,7 +92,7 @@ def _named_bands(model: Model, raster: Raster) -> Raster:
     """
     indices = matched_bands(raster.bands, model.bands)
     if indices is not None:
-        return raster if indices == [*range(len(raster.bands))] else raster.select([index + 1 for index in indices])
+        return raster if indices == [*range(len(raster.bands))] else raster.take_bands(indices)
     moved = moved_band(raster.bands, model.bands) if len(raster.bands) == len(model.bands) else None
     if moved is not None:
         raise ModelError(

@@ -116,7 +116,7 @@ def _pictures(sample: ReferenceSample, image: Raster) -> Iterator[_Picture]:
     on_image = (corners >= 0).all(axis=2) & (corners < image.grid.shape).all(axis=2)
     if not on_image.any():
         raise RecipeError(f"no unit of the sample lies on {image.paths[0]}. Expected an image of the area of the map.")
-    bands = image.select([band + 1 for band in shown_bands(image.bands)])
+    bands = image.take_bands(shown_bands(image.bands))
     pixels, valid = bands.overview(_OVERVIEW_SIDE)
     limits = limits_of(pixels, valid)
     positions = _positions(sample)

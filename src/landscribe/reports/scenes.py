@@ -63,7 +63,7 @@ class Scenes:
 
 def read_small(raster: Raster, bands: Sequence[int], side: int) -> tuple[Pixels, Valid]:
     """Selected bands of a raster (bands, rows, cols), the longer side at most `side`, and the valid pixels."""
-    raster = raster.select([band + 1 for band in bands])
+    raster = raster.take_bands(bands)
     if max(raster.grid.shape) <= side:
         return raster.overview(side)
     # Twice the size and averaged: nearest pixels alone would look grainy.

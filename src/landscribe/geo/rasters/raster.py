@@ -232,24 +232,31 @@ class Raster:
                 f"{self.files_text} has bands 1 to {len(self.bands)} ({', '.join(self.bands)}), but "
                 f"{', '.join(map(str, odd)) or 'none'} was asked for. Ask for numbers among these."
             )
-        indices = self._band_indices or tuple(range(len(self.bands)))
-        own = [number - 1 for number in numbers]
-        nodata = self._nodata.of_bands(own)
+        return self.take_bands([number - 1 for number in numbers])
+
+    def take_bands(self, indices: Sequence[int] | None) -> "Raster":
+        """The same raster with the bands of these indices, from 0, in this order; with all if None."""
+        if indices is None:
+            return self
+        of_source, nodata = self._band_indices or tuple(range(len(self.bands))), self._nodata.of_bands(indices)
         return replace(
             self,
-            bands=tuple(self.bands[index] for index in own),
+            bands=tuple(self.bands[index] for index in indices),
             nodata=nodata.value,
             declared=nodata.declared,
             origins=nodata.origins,
-            encoding=tuple(self.encoding[index] for index in own) if self.encoding else (),
-            _band_indices=tuple(indices[index] for index in own),
+            encoding=tuple(self.encoding[index] for index in indices) if self.encoding else (),
+            _band_indices=tuple(of_source[index] for index in indices),
         )
 
     def of_bands(self, bands: Sequence[int] | None, nodata: Nodata) -> "Raster":
         """The same raster with the bands of these indices, all if None, with their nodata, as in `Source.read`."""
-        raster = self if bands is None else self.select([band + 1 for band in bands])
         return replace(
-            raster, nodata=nodata.value, nodata_rule=nodata.rule, declared=nodata.declared, origins=nodata.origins
+            self.take_bands(bands),
+            nodata=nodata.value,
+            nodata_rule=nodata.rule,
+            declared=nodata.declared,
+            origins=nodata.origins,
         )
 
     def with_band_names(self, bands: Sequence[str]) -> "Raster":

@@ -16,11 +16,10 @@ from xml.sax.saxutils import escape, quoteattr
 import rasterio
 import rasterio.shutil
 import tifffile
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 
 from landscribe.errors import OutputError
 from landscribe.executor import stopped_at_exit
+from landscribe.geo.access import GDAL_ERRORS
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.overviews import reduced
 from landscribe.geo.rasters.whole_files import silenced_stderr
@@ -125,8 +124,8 @@ def _whole_file(blocks: Blocks) -> Iterator[Path]:
     built = blocks.folder / f"{blocks.layer.kind}.cog.tif"
     try:
         yield built
-    # rasterio lets GDAL's own errors through as they are, and a failure without one as SystemError.
-    except (RasterioError, CPLE_BaseError, SystemError, OSError) as error:
+    # rasterio raises SystemError for a failure without an error of GDAL.
+    except (*GDAL_ERRORS, SystemError, OSError) as error:
         built.unlink(missing_ok=True)
         raise OutputError(
             f"the {blocks.layer.kind} file could not be written whole, most often because the disk is full "

@@ -50,7 +50,7 @@ def as_colours(raster: Raster) -> Raster:
 def as_bands(raster: Raster, bands: Sequence[str]) -> Raster:
     """The raster with its bands in this order, if these are their names; else as it is."""
     indices = matched_bands(raster.bands, bands) if len(bands) == len(raster.bands) else None
-    return raster if indices is None or indices == sorted(indices) else raster.select([each + 1 for each in indices])
+    return raster if indices is None or indices == sorted(indices) else raster.take_bands(indices)
 
 
 def filled(raster: Raster, value: int) -> Raster:
@@ -222,9 +222,7 @@ class Converted(Derived):
         shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        raster = self.raster
-        if isinstance(self.conversion, Linear) and bands is not None:
-            raster = raster.select([band + 1 for band in bands])
+        raster = self.raster.take_bands(bands) if isinstance(self.conversion, Linear) else self.raster
         pixels, valid = raster.read_decimated(window, shape)
         return self.conversion.apply(pixels, valid, bands)
 

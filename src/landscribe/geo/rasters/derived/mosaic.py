@@ -113,7 +113,7 @@ class Mosaic(Derived):
 
 def _of_bands(raster: Raster, bands: Sequence[int] | None, nodata: Nodata) -> Raster:
     """The raster with these bands, and with the nodata that the mosaic was given if it has none of its own."""
-    raster = raster if bands is None else raster.select([band + 1 for band in bands])
+    raster = raster.take_bands(bands)
     return raster if raster.nodata is not None else replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
 
 

@@ -17,14 +17,13 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError
 from rasterio.warp import reproject, transform_bounds
 
 from landscribe.errors import GridError, first_line
-from landscribe.geo.access import allow_ungeoreferenced
+from landscribe.geo.access import GDAL_ERRORS, allow_ungeoreferenced
 from landscribe.geo.grid import ASSIGN_CRS, LATTICE, Grid, Window, crs_label, size_label
 from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.longitudes import (
@@ -201,7 +200,7 @@ def _in_crs(grid: Grid, crs: CRS) -> Grid:
     """A grid of the same area and shape in another CRS."""
     try:
         left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=LATTICE)
-    except (RasterioError, CPLE_BaseError) as error:
+    except GDAL_ERRORS as error:
         raise GridError(
             f"the raster in {crs_label(grid.crs)} cannot be reprojected to {crs_label(crs)}: {first_line(error)}. "
             "Choose a CRS for that part of the Earth."
