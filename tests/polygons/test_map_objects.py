@@ -12,7 +12,6 @@ from scipy import ndimage
 from landscribe.errors import RasterError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import ClassMap
 from landscribe.polygons.object_spec import ObjectSpec
 from landscribe.polygons.objects import ObjectTable, _owners, _Seams, _Tally, objects_of
 from worlds import write_raster
@@ -28,7 +27,7 @@ def numbers_of(folder: Path, classes, layers=None, names=("segment", "border", "
     )
     if layers is not None:
         layers = Raster.open([write_raster(folder / "layers.tif", layers, nodata=255, descriptions=names)])
-    table = objects_of(ClassMap.open(mapped), layers, ObjectSpec(**spec), folder / "objects.tif")
+    table = objects_of(Raster.open([mapped]), [1, 2], layers, ObjectSpec(**spec), folder / "objects.tif")
     with rasterio.open(folder / "objects.tif") as source:
         assert (source.dtypes, source.profile["tiled"], source.profile["compress"]) == (("uint32",), True, "deflate")
         numbers = source.read(1)
@@ -68,13 +67,13 @@ def check(numbers: np.ndarray, table: ObjectTable, classes: np.ndarray) -> None:
         assert ndimage.label(own)[1] == 1
 
 
-@pytest.mark.parametrize("source", ["heads", "distance", "components"])
+@pytest.mark.parametrize("has_layers", [True, False])
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_objects_do_not_depend_on_the_blocks(tmp_path_factory, source, seed):
+def test_objects_do_not_depend_on_the_blocks(tmp_path_factory, has_layers, seed):
     folder = tmp_path_factory.mktemp("town")
     classes, layers = town(seed)
-    options = {"source": source, "halo": SIDE, "minimum_distance": 4}
+    layers, options = layers if has_layers else None, {"halo": SIDE, "minimum_distance": 4}
     whole, table = numbers_of(folder, classes, layers, block=64, **options)
     check(whole, table, classes)
     for block in (16, 23, 37):
@@ -91,21 +90,21 @@ def test_small_objects_do_not_depend_on_blocks_with_a_small_halo(tmp_path_factor
     # Every house has a seed.
     layers[1] = 0
     layers[2][ndimage.binary_erosion(classes == 1)] = 254
-    whole, _ = numbers_of(folder, classes, layers, source="heads", halo=80, block=128, minimum_seed=1)
+    whole, _ = numbers_of(folder, classes, layers, halo=80, block=128, minimum_seed=1)
     for block in (16, 27):
-        numbers, _ = numbers_of(folder, classes, layers, source="heads", halo=24, block=block, minimum_seed=1)
+        numbers, _ = numbers_of(folder, classes, layers, halo=24, block=block, minimum_seed=1)
         np.testing.assert_array_equal(numbers, whole)
 
 
 @given(seed=st.integers(0, 2**31), block=st.integers(16, 70))
 @settings(max_examples=5, deadline=None)
-def test_components_are_the_4_connected_parts_of_each_class(tmp_path_factory, seed, block):
-    classes, _ = town(seed)
-    numbers, table = numbers_of(tmp_path_factory.mktemp("town"), classes, block=block)
+def test_without_inner_parts_objects_are_the_4_connected_parts_of_each_class(tmp_path_factory, seed, block):
+    classes, layers = town(seed)
+    numbers, table = numbers_of(tmp_path_factory.mktemp("town"), classes, np.zeros_like(layers), block=block)
     expected = sum(ndimage.label(classes == value)[1] for value in (1, 2))
     assert len(table) == expected
     check(numbers, table, classes)
-    assert np.isnan(table.scores).all()
+    assert not table.scores.any()
 
 
 def two_halves() -> tuple[np.ndarray, np.ndarray]:
@@ -156,14 +155,14 @@ def blobs(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_the_pixels_of_an_object_are_connected_also_in_parts_that_are_longer_than_the_halo(tmp_path_factory, seed):
     classes, layers = blobs(seed)
     folder = tmp_path_factory.mktemp("blobs")
-    numbers, table = numbers_of(folder, classes, layers, source="heads", halo=12, block=32, minimum_seed=1)
+    numbers, table = numbers_of(folder, classes, layers, halo=12, block=32, minimum_seed=1)
     check(numbers, table, classes)
 
 
 @pytest.mark.parametrize(("halo", "is_cut"), [(12, True), (160, False)])
 def test_pieces_that_the_halo_cuts_off_are_counted_in_a_warning(tmp_path, caplog, halo, is_cut):
     classes, layers = blobs(0)
-    numbers_of(tmp_path, classes, layers, source="heads", halo=halo, block=32, minimum_seed=1)
+    numbers_of(tmp_path, classes, layers, halo=halo, block=32, minimum_seed=1)
     assert ("pieces of objects that lie farther" in caplog.text) == is_cut
 
 
@@ -191,28 +190,17 @@ def test_a_neck_splits_objects_by_distance_and_a_ragged_edge_does_not(tmp_path):
     classes = np.zeros((60, 90), np.uint8)
     classes[10:40, 5:40], classes[22:28, 40:46], classes[10:40, 46:80] = 1, 1, 1
     classes[9, 5:40:3] = 1
-    numbers, table = numbers_of(tmp_path, classes, source="distance", minimum_distance=6, block=32, halo=64)
+    numbers, table = numbers_of(tmp_path, classes, minimum_distance=6, block=32, halo=64)
     assert len(table) == 2
     assert (numbers[10:40, 5:40] == 1).all()
     assert (numbers[10:40, 46:80] == 2).all()
-    components, _ = numbers_of(tmp_path, classes, block=32)
-    assert components.max() == 1
-
-
-def test_scores_of_a_plain_network_are_the_probabilities_of_the_class(tmp_path):
-    classes = np.zeros((20, 20), np.uint8)
-    classes[2:6, 2:6], classes[2:6, 6:9] = 1, 2
-    layers = np.stack([np.full((20, 20), value, np.uint8) for value in (10, 127, 254)])
-    _, table = numbers_of(tmp_path, classes, layers, names=("ground", "house", "shed"), block=16)
-    assert table.values.tolist() == [1, 2]
-    np.testing.assert_allclose(table.scores, [0.5, 1], atol=1e-6)
 
 
 def test_only_chosen_values_are_objects(tmp_path):
     classes = np.zeros((20, 20), np.uint8)
     classes[2:6, 2:6], classes[2:6, 6:9] = 1, 2
     mapped = write_raster(tmp_path / "map.tif", classes)
-    table = objects_of(ClassMap.open(mapped), None, ObjectSpec(), tmp_path / "o.tif", values=[2])
+    table = objects_of(Raster.open([mapped]), [2], None, ObjectSpec(), tmp_path / "o.tif")
     assert table.values.tolist() == [2]
     assert table.pixels.tolist() == [12]
 
@@ -225,14 +213,10 @@ def test_a_map_without_objects_gives_an_empty_table(tmp_path):
 
 def test_inputs_that_do_not_fit_are_refused(tmp_path):
     classes, layers = two_halves()
-    with pytest.raises(RasterError, match="the source of objects is heads, but no object probabilities were given"):
-        numbers_of(tmp_path, classes, source="heads")
-    with pytest.raises(RasterError, match=r"heads, but .*layers.tif has the bands a, b. Expected the bands segment"):
-        numbers_of(tmp_path, classes, layers[:2], names=("a", "b"), source="heads")
-    with pytest.raises(RasterError, match=r"has the bands a. Expected segment, border, inner, or one for each class"):
-        numbers_of(tmp_path, classes, layers[:1], names=("a",))
+    with pytest.raises(RasterError, match=r"layers.tif has the bands a, b. Expected segment, border, inner. Predict"):
+        numbers_of(tmp_path, classes, layers[:2], names=("a", "b"))
     with pytest.raises(RasterError, match="lie on different grids"):
         numbers_of(tmp_path, classes, layers[:, :20])
-    bare = ClassMap.open(write_raster(tmp_path / "bare.tif", classes, crs=None, transform=None))
+    bare = Raster.open([write_raster(tmp_path / "bare.tif", classes, crs=None, transform=None)])
     with pytest.raises(RasterError, match="has no CRS, so a minimum distance of 4 m"):
-        objects_of(bare, None, ObjectSpec(source="distance"), tmp_path / "objects.tif")
+        objects_of(bare, [1], None, ObjectSpec(), tmp_path / "objects.tif")

@@ -1,25 +1,23 @@
 """The settings of objects. Loads pydantic only, so that a command's help needs no scikit-image."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from landscribe.spec import Spec
 
 
 class ObjectSpec(Spec):
-    """How the pixels of a map become objects."""
+    """How the pixels of a map become objects.
 
-    source: Literal["auto", "heads", "distance", "components"] = "auto"
-    """What separates objects that touch. heads: the inner parts and borders that a network of unet_id predicts;
-    distance: the distance to the edge of the map's class, which is short where two objects join; components: nothing,
-    4-connected pixels of a class are one object. auto is heads if there are object probabilities, else components."""
+    Objects that touch are separated by the inner parts and borders that a network of unet_id predicts, or without
+    these by the distance to the edge of the map's class, which is short where two objects join.
+    """
+
     inner_threshold: float = Field(0.5, gt=0, lt=1)
     """Probability of an inner part from which a pixel is a seed of an object, unless it is rather a border."""
     minimum_seed: int = Field(10, ge=1, le=10**6)
-    """Smaller seeds are left out, in pixels, for the source heads."""
+    """Smaller inner parts are left out, in pixels."""
     minimum_distance: float = Field(4.0, gt=0, le=1e4)
-    """Minimum distance between the middles of two objects that touch, in metres, for the source distance."""
+    """Minimum distance between the middles of two objects that touch, in metres, without object probabilities."""
     block: int = Field(1024, ge=16, le=2**12)
     """Side of the blocks that are computed at once, in pixels."""
     halo: int = Field(256, ge=2, le=2**10)

@@ -21,8 +21,8 @@ from landscribe import progress
 from landscribe.errors import RasterError
 from landscribe.geo.access import bounded_block_cache, open_dataset
 from landscribe.geo.grid import ASSIGN_CRS, Window
+from landscribe.geo.rasters.derived.converted import as_class_values
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import ClassMap
 from landscribe.maps.layers import OBJECT_BANDS, STEPS
 from landscribe.polygons.class_codes import ClassCodes
 from landscribe.polygons.object_numbers import blocks_of, open_numbers, read_numbers, write_numbers
@@ -55,7 +55,7 @@ class ObjectTable:
     pixels: NDArray[np.int64]
     """Number of pixels."""
     scores: NDArray[np.float64]
-    """Mean probability over the pixels, 0 to 1: that of an inner part, or of the class; NaN without probabilities."""
+    """Mean probability of an inner part over the pixels, 0 to 1; 0 without object probabilities."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -63,7 +63,7 @@ class ObjectTable:
 
 @bounded_block_cache()
 def objects_of(
-    mapped: ClassMap, layers: Raster | None, spec: ObjectSpec, out: Path, values: Collection[int] | None = None
+    mapped: Raster, values: Collection[int], layers: Raster | None, spec: ObjectSpec, out: Path
 ) -> ObjectTable:
     """Write the objects of a map as a raster of numbers: uint32, 0 where there is none.
 
@@ -75,25 +75,24 @@ def objects_of(
 
     Args:
         mapped: the class map.
-        layers: object probabilities, or probabilities of the classes, by `predict`, on the grid of the map; None if
-            there are none.
-        spec: what separates objects, distances, blocks.
+        values: class values that are objects.
+        layers: object probabilities by `predict`, on the grid of the map; None separates objects by distance.
+        spec: thresholds, distances, blocks.
         out: the GeoTIFF to write, tiled and compressed. The write is not atomic: see `outputs`.
-        values: class values that are objects; all but the background if None.
 
     Raises:
-        RasterError: the layers do not fit the map or the source, or a distance in metres is asked of a map without CRS.
+        RasterError: the layers do not fit the map, or a distance in metres is asked of a map without CRS.
     """
-    inputs = _Inputs.of(mapped, layers, spec, values)
-    blocks = list(blocks_of(mapped.raster.grid, spec.block))
+    inputs = _Inputs.of(mapped, values, layers, spec)
+    blocks = list(blocks_of(mapped.grid, spec.block))
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as folder,
-        progress.task(f"objects of {mapped.raster.name}, each block three times", 3 * len(blocks)) as advance,
+        progress.task(f"objects of {mapped.name}, each block three times", 3 * len(blocks)) as advance,
     ):
         seeds, grown = Path(folder) / "seeds.tif", Path(folder) / "grown.tif"
         roots = _write_seeds(inputs, blocks, seeds, advance)
         numbers, table = _write_grown(inputs, blocks, roots, seeds, grown, advance)
-        with open_numbers(out, mapped.raster.grid) as target, open_dataset(grown) as source:
+        with open_numbers(out, mapped.grid) as target, open_dataset(grown) as source:
             for block in blocks:
                 write_numbers(target, block, numbers[read_numbers(source, block)])
                 advance()
@@ -107,51 +106,29 @@ class _Inputs:
     raster: Raster
     layers: Raster | None
     spec: ObjectSpec
-    source: str
-    """heads, distance or components."""
     values: NDArray[np.int64]
     radius: int
-    """Minimum distance in pixels."""
-    bands: NDArray[np.intp]
-    """Index of the band of `layers` with the probability of an object's pixel, by class value."""
+    """Minimum distance in pixels; 0 with layers."""
 
     @classmethod
-    def of(cls, mapped: ClassMap, layers: Raster | None, spec: ObjectSpec, values: Collection[int] | None) -> "_Inputs":
-        raster = mapped.raster
+    def of(cls, raster: Raster, values: Collection[int], layers: Raster | None, spec: ObjectSpec) -> "_Inputs":
         if layers is not None and not layers.grid.is_aligned(raster.grid):
             raise RasterError(
                 f"{layers.paths[0]} and {raster.paths[0]} lie on different grids. Expected probabilities that were "
                 "predicted with the map. Predict both in one command."
             )
-        has_inner = layers is not None and layers.bands == OBJECT_BANDS
-        if spec.source == "heads" and not has_inner:
-            given = "no object probabilities were given" if layers is None else (
-                f"{layers.paths[0]} has the bands {', '.join(layers.bands)}"
-            )  # fmt: skip
+        if layers is not None and layers.bands != OBJECT_BANDS:
             raise RasterError(
-                f"the source of objects is heads, but {given}. Expected the bands {', '.join(OBJECT_BANDS)}. Predict "
-                "them with --object-probabilities and a model of unet_id, or choose another source."
+                f"{layers.paths[0]} has the bands {', '.join(layers.bands)}. Expected {', '.join(OBJECT_BANDS)}. "
+                "Predict them with --object-probabilities and a model of unet_id."
             )
-        bands = np.full(256, _INNER)
-        if layers is not None and not has_inner:
-            known = mapped.classes
-            if len(layers.bands) != len(known):
-                raise RasterError(
-                    f"{layers.paths[0]} has the bands {', '.join(layers.bands)}. Expected {', '.join(OBJECT_BANDS)}, "
-                    f"or one for each class of {raster.paths[0]}: {', '.join(known.names)}."
-                )
-            bands[list(known.values)] = np.arange(len(known))
-        source = spec.source
-        if source == "auto":
-            source = "heads" if has_inner else "components"
-        chosen = [entry.value for entry in mapped.classes.foreground] if values is None else sorted(values)
-        radius = _radius(raster, spec) if source == "distance" else 0
-        return cls(raster, layers, spec, source, np.array(chosen, np.int64), radius, bands)
+        radius = _radius(raster, spec) if layers is None else 0
+        return cls(raster, layers, spec, np.array(sorted(values), np.int64), radius)
 
     @property
     def reach(self) -> int:
         """The longest distance to an edge that counts, in pixels."""
-        return self.spec.halo // 2 if self.source == "distance" else 0
+        return self.spec.halo // 2 if self.layers is None else 0
 
     def is_object(self, values: Values) -> Mask:
         """True where a pixel belongs to an object."""
@@ -167,8 +144,11 @@ class _Inputs:
         window = block.grown(self.reach + self.radius) & self.raster.grid.window
         values, part = self.classes(window), block.relative_to(window).slices
         mask = self.is_object(values)
-        seeds = peaks = self._head_seeds(window) if self.source == "heads" else np.zeros(mask.shape, bool)
-        for value in np.unique(values[mask]).tolist() if self.source == "distance" else ():
+        if self.layers is not None:
+            seeds = peaks = _inner_seeds(self.layers, window, self.spec)
+            return values[part], mask[part], seeds[part], peaks[part]
+        seeds = peaks = np.zeros(mask.shape, bool)
+        for value in np.unique(values[mask]).tolist():
             own = mask & (values == value)
             near, highest = distance_seeds(distances(own, self.reach), self.radius)
             seeds, peaks = seeds | (own & near), peaks | (own & highest)
@@ -176,29 +156,27 @@ class _Inputs:
 
     def heights(self, own: Mask, window: Window) -> NDArray[np.int64]:
         """Heights (rows, cols) for the watershed of one class."""
-        if self.source == "heads":
-            return STEPS - self._inner(window).astype(np.int64)
+        if self.layers is not None:
+            return STEPS - _inner(self.layers, window).astype(np.int64)
         return distance_heights(distances(own, self.reach), self.reach)
 
-    def _head_seeds(self, window: Window) -> Mask:
-        """True where an inner part is likely and a border is not."""
-        assert self.layers is not None
-        pixels, valid = self.layers.read(window)
-        return valid & (pixels[_INNER] >= self.spec.inner_threshold * STEPS) & (pixels[_BORDER] < STEPS / 2)
-
-    def _inner(self, window: Window) -> NDArray[np.uint8]:
-        assert self.layers is not None
-        pixels, valid = self.layers.read(window)
-        return np.where(valid, pixels[_INNER], np.uint8(0))
-
-    def scores(self, block: Window, values: Values) -> NDArray[np.int64]:
-        """Probability (rows, cols) of an inner part or of the class, in steps of a score; 0 without probabilities."""
+    def scores(self, block: Window) -> NDArray[np.int64]:
+        """Probability (rows, cols) of an inner part, in steps of a score; 0 without layers."""
         if self.layers is None:
             return np.zeros(block.shape, np.int64)
-        pixels, valid = self.layers.read(block)
-        stored = np.take_along_axis(pixels, self.bands[values][None], axis=0)[0]
-        whole = 1 if stored.dtype.kind == "f" else STEPS
-        return np.round(np.where(valid, stored, 0) * (_SCORE_STEPS / whole)).astype(np.int64)
+        return np.round(_inner(self.layers, block) * (_SCORE_STEPS / STEPS)).astype(np.int64)
+
+
+def _inner_seeds(layers: Raster, window: Window, spec: ObjectSpec) -> Mask:
+    """True where an inner part is likely and a border is not."""
+    pixels, valid = layers.read(window)
+    return valid & (pixels[_INNER] >= spec.inner_threshold * STEPS) & (pixels[_BORDER] < STEPS / 2)
+
+
+def _inner(layers: Raster, window: Window) -> NDArray[np.uint8]:
+    """The stored probability (rows, cols) of an inner part; 0 where it is not valid."""
+    pixels, valid = layers.read(window)
+    return np.where(valid, pixels[_INNER], np.uint8(0))
 
 
 def _radius(raster: Raster, spec: ObjectSpec) -> int:
@@ -206,7 +184,7 @@ def _radius(raster: Raster, spec: ObjectSpec) -> int:
     if pixel is None:
         raise RasterError(
             f"{raster.paths[0]} has no CRS, so a minimum distance of {spec.minimum_distance:g} m between objects "
-            f"cannot be counted in pixels. {ASSIGN_CRS}, or choose another source of objects."
+            f"cannot be counted in pixels. {ASSIGN_CRS}, or separate objects by object probabilities."
         )
     return min(spec.halo // 2, max(1, round(spec.minimum_distance / pixel)))
 
@@ -224,7 +202,7 @@ def object_codes(codes: ClassCodes, layers: Raster | None, spec: ObjectSpec, out
         RasterError: as `objects_of`, or the map holds no class values.
     """
     values = np.array([entry.value for entry in codes.classes])
-    table = objects_of(ClassMap.of(codes.raster), layers, spec, out, values.tolist())
+    table = objects_of(as_class_values(codes.raster), values.tolist(), layers, spec, out)
     numbers = replace(Raster.open([out]), title=codes.raster.name)
     scores = None if layers is None else np.concatenate([[np.nan], table.scores])
     of_object = np.searchsorted(values, table.values)
@@ -245,7 +223,7 @@ def _write_seeds(inputs: _Inputs, blocks: Sequence[Window], out: Path, advance: 
             write_numbers(target, block, labels)
             advance()
     roots = seams.joined()
-    is_kept = np.bincount(roots, np.concatenate(sizes)) >= (inputs.spec.minimum_seed if inputs.source == "heads" else 1)
+    is_kept = np.bincount(roots, np.concatenate(sizes)) >= (1 if inputs.layers is None else inputs.spec.minimum_seed)
     return np.where(is_kept, np.cumsum(is_kept), 0)[roots]
 
 
@@ -263,10 +241,10 @@ def _write_grown(
             seedless, seams.stop = label_by_class((labels == 0) & inputs.is_object(classes), classes, seams.stop)
             labels += seedless
             seams.add(block, labels, classes)
-            tally.add(block, labels, classes, inputs.scores(block, classes))
+            tally.add(block, labels, classes, inputs.scores(block))
             write_numbers(target, block, labels)
             advance()
-    return tally.numbered(_owners(seams, count, tally), has_scores=inputs.layers is not None)
+    return tally.numbered(_owners(seams, count, tally))
 
 
 def _grown(inputs: _Inputs, block: Window, roots: Labels, source: Any) -> Labels:
@@ -429,7 +407,7 @@ class _Tally:
         self._grow(stop)
         return self._first[:stop]
 
-    def numbered(self, owners: Labels, *, has_scores: bool) -> tuple[NDArray[np.uint32], ObjectTable]:
+    def numbered(self, owners: Labels) -> tuple[NDArray[np.uint32], ObjectTable]:
         """The final number of each label, and the table of objects."""
         first = np.full(len(owners), _NO_PIXEL)
         np.minimum.at(first, owners, self.first(len(owners)))
@@ -445,5 +423,4 @@ class _Tally:
             totals[name] = total[order]
         mean = totals["scores"] / _SCORE_STEPS / totals["pixels"]
         values = self._columns["values"][order].astype(np.uint8)
-        table = ObjectTable(values, totals["pixels"], mean if has_scores else np.full(len(order), np.nan))
-        return ranks[owners], table
+        return ranks[owners], ObjectTable(values, totals["pixels"], mean)

@@ -98,5 +98,4 @@ def _object_codes(codes: ClassCodes, layers: Raster | None, spec: VectorizeSpec,
     from landscribe.polygons.object_spec import ObjectSpec
     from landscribe.polygons.objects import object_codes
 
-    source = "distance" if spec.split_touching else "heads"
-    return object_codes(codes, layers, ObjectSpec(source=source, minimum_distance=spec.minimum_distance), out)
+    return object_codes(codes, layers, ObjectSpec(minimum_distance=spec.minimum_distance), out)
