@@ -119,7 +119,7 @@ def test_features_are_valid_polygons_inside_the_scene(height: int, width: int, s
 @pytest.mark.parametrize("bands", [3, 4])
 def test_written_scene_reads_back_as_drawn(tmp_path: Path, bands: int) -> None:
     drawn = draw(100, 140, bands=bands)
-    path, _, _ = write(drawn, tmp_path / "new" / "folder")
+    path, _, _ = write(drawn, f"{tmp_path}/new/folder")
     with rasterio.open(path) as file:
         assert np.array_equal(file.read(), drawn.image)
         assert file.crs == drawn.crs

@@ -58,6 +58,13 @@ def test_a_loaded_model_gives_the_same_logits(model, tmp_path):
         torch.testing.assert_close(loaded.logits(images, valid), model.logits(images, valid), rtol=0, atol=0)
 
 
+def test_loading_a_model_leaves_the_random_state_of_the_caller(model, tmp_path):
+    model.save(tmp_path / "model")
+    state = torch.get_rng_state()
+    Model.load(tmp_path / "model")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_loaded_model_has_all_saved_fields(model, tmp_path):
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")

@@ -243,16 +243,17 @@ def require_trusted(config: ModelConfig, folder: Path, trust: str | Sequence[str
 
 
 def rebuild(config: ModelConfig, folder: Path) -> nn.Module:
-    """Build the network of a config, with random weights; nothing is downloaded.
+    """Build the network of a config, with random weights, and the caller's random state kept; nothing is downloaded.
 
     Raises:
         ModelError: the architecture or its arguments are unknown.
     """
     try:
-        if _is_wrapped(config):
-            network: nn.Module = instance_of(config.architecture, config.arguments)
-        else:
-            network = _built(config.architecture, config.arguments)
+        with torch.random.fork_rng(devices=[]):
+            if _is_wrapped(config):
+                network: nn.Module = instance_of(config.architecture, config.arguments)
+            else:
+                network = _built(config.architecture, config.arguments)
         return with_class_logits(network, bands=len(config.bands), classes=len(config.classes))
     except Exception as error:  # an altered argument may raise anything in torch or timm
         reason = _shown(first_line(error)).removesuffix(".")
@@ -284,8 +285,7 @@ def loading_error(config: ModelConfig, network: nn.Module, folder: Path) -> str 
     if not _is_wrapped(config):
         return None
     try:
-        with torch.random.fork_rng(devices=[]):
-            _require_same_shapes(shapes(network), shapes(rebuild(config, folder)), config, folder / WEIGHTS)
+        _require_same_shapes(shapes(network), shapes(rebuild(config, folder)), config, folder / WEIGHTS)
     except ModelError as error:
         return str(error)
     return None

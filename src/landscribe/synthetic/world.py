@@ -369,8 +369,9 @@ def _require_possible(height: int, width: int, seed: int, bands: int, pixel_size
         )
 
 
-def write(world: World, folder: Path) -> tuple[Path, Path, Path]:
+def write(world: World, folder: str | Path) -> tuple[Path, Path, Path]:
     """Write scene.tif, labels.geojson (EPSG:4326) and truth.tif into a folder, created if missing; return the paths."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     scene, labels, truth = (folder / name for name in ("scene.tif", "labels.geojson", "truth.tif"))
     bands, height, width = world.image.shape

@@ -182,9 +182,9 @@ def expected_valid(files: list[StackedFile], rule: str) -> np.ndarray:
             continue
         dtype = file.pixels.dtype
         unsigned = dtype.kind == "u" and file.nodata in (0, np.iinfo(dtype).max)
-        alike = [other.pixels for other in files if (other.pixels.dtype, other.nodata) == (dtype, file.nodata)]
-        held = (file.pixels if len(file.pixels) > 1 else np.concatenate(alike)) == file.nodata
-        valid &= ~(held.all(axis=0) if rule == "all" or (rule == "auto" and unsigned) else held.any(axis=0))
+        same_kind = [other.pixels for other in files if (other.pixels.dtype, other.nodata) == (dtype, file.nodata)]
+        has_value = (file.pixels if len(file.pixels) > 1 else np.concatenate(same_kind)) == file.nodata
+        valid &= ~(has_value.all(axis=0) if rule == "all" or (rule == "auto" and unsigned) else has_value.any(axis=0))
     return valid
 
 
