@@ -17,9 +17,9 @@ from landscribe.geo.rasters.raster import Raster
 
 DISTANCES = (1, 2, 4, 8, 16)
 """Upper ends of the classes of distance, in pixels; the last class is beyond."""
-_SCALE = 1.002
+SCALE = 1.002
 """Lengths of a projection differ from those on the ground: in a zone of UTM by up to a thousandth. Two pixels of a
-metre then are within two metres."""
+metre, or outlines two metres apart, then are within two metres."""
 _SQUARE = 1.01
 """Ratio of the sides of a pixel up to which it counts as square."""
 
@@ -82,8 +82,8 @@ class EdgeTolerance:
             return in_pixels <= self.distance
         height, width = self.pixel
         if max(self.pixel) <= _SQUARE * min(self.pixel):
-            return in_pixels <= _SCALE * self.distance / math.sqrt(height * width)
-        return _distances(edges, self.pixel) <= _SCALE * self.distance
+            return in_pixels <= SCALE * self.distance / math.sqrt(height * width)
+        return _distances(edges, self.pixel) <= SCALE * self.distance
 
     def as_dict(self) -> dict[str, Any]:
         """The distance, its unit and the sides of a pixel in JSON's types."""

@@ -185,6 +185,14 @@ def test_boundaries_of_a_shifted_square_agree_within_the_tolerance(tmp_path):
     assert measures.boundary_recall == pytest.approx(measures.boundary_precision)
 
 
+@pytest.mark.parametrize("x", [250_000, 500_000, 750_000])
+def test_outlines_that_are_the_tolerance_apart_agree_anywhere_in_the_zone(tmp_path, x):
+    """In the middle of a zone of UTM, two metres of the grid are 2.0008 m on the ground."""
+    square, shifted = (shapely.box(x + step, 5e6, x + step + 20, 5e6 + 20) for step in (0, 2))
+    result = assess(tmp_path, [shifted], [square], tolerance=2)
+    assert result.boundary_f1 == 1
+
+
 # ---- the edge of the labelled area
 
 

@@ -8,6 +8,7 @@ import shapely
 from numpy.typing import NDArray
 
 from landscribe.agreement import plain
+from landscribe.assessment.edges import SCALE
 from landscribe.assessment.objects.boundaries import Edges, length_within
 from landscribe.assessment.objects.matching import Pairs, dissolved, match, match_by_score
 from landscribe.assessment.objects.object_files import Objects
@@ -253,7 +254,7 @@ def _shared_area(pairs: Pairs, scales: Floats) -> float:
 def _boundary_shares(predicted: Objects, reference: Objects, tolerance: float) -> tuple[float, float]:
     """Boundary precision and recall."""
     edges, others = (Edges.of(each.geometries, each.metres) for each in (predicted, reference))
-    return _share_within(edges, others, tolerance), _share_within(others, edges, tolerance)
+    return _share_within(edges, others, SCALE * tolerance), _share_within(others, edges, SCALE * tolerance)
 
 
 def _share_within(edges: Edges, others: Edges, tolerance: float) -> float:
