@@ -43,6 +43,10 @@ def test_acatama_gets_points_and_ids_alone(tmp_path, sample):
         {"id": [3, 4, 5], "reference": ["1", "2", ""]},
         {"plotid": [3, 4, 5], "lon": [9.0, 9.1, 9.2], "email": ["a@b", "", ""], "LAND COVER?": ["1", "2", ""]},
         {"ID": [3, 4, 5], "Label": ["1", "2", None], "Label ID": [1, 2, None]},
+        # Of Collect Earth Online: plots with ids of its own, per cent of the sample points, all columns in capitals.
+        {"plotid": [5, 3, 4], "LAND COVER?": ["1", "2", ""], "pl_plotid": [3, 4, 5]},
+        {"PLOT_ID": [901, 902, 903], "PL_PLOTID": [3, 4, 5], "COVER:1": [100, 0, 0], "COVER:2": [0, 60, 0]},
+        {"id": [3, 4, 5], "map": ["2", "2", "1"], "truth": ["1", "2", ""]},
     ],
 )
 def test_labels_come_back_by_id(tmp_path, sample, table):
@@ -96,7 +100,13 @@ def test_labels_of_a_layer_of_points_come_back_by_id(tmp_path, sample):
     ("table", "message"),
     [
         ({"x": [1], "reference": ["1"]}, "has the columns x, reference. Expected one of id"),
-        ({"id": [1], "cover": ["forest"]}, "has no column of class names"),
+        ({"id": [1], "cover": ["forest"]}, "has no column of class names. Expected"),
+        (
+            {"id": [1, 2, 3], "map": ["1", "1", "2"], "stratum": ["all"] * 3, "truth": ["1", "2", "unsure"]},
+            r"has no column of class names \(but truth holds unsure, which is no class\)",
+        ),
+        ({"id": [1], "a:1": [100], "a:2": [0], "b:1": [0], "b:2": [100]}, "the classes in answers to a, b. Expected"),
+        ({"id": [1, 2], "a:1": [100, 50], "a:2": [0, 50]}, "has 1 row in which two classes .* the first is row 2"),
         ({"id": [1], "a": ["1"], "b": ["2"]}, "has the classes in a, b. Expected one column"),
         (
             {"id": [1, 1], "reference": ["1", "2"]},

@@ -1,6 +1,6 @@
 """Label tables: reference classes by id, as the sheet, Collect Earth Online and AcATaMa give them back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,19 +8,24 @@ import pyogrio
 
 from landscribe.errors import SampleError, counted, listed
 from landscribe.estimation.csv_texts import read_csv_texts
+from landscribe.estimation.reference_sample import REFERENCE
 from landscribe.geo.access import require_file
 from landscribe.geo.classes import label_key
 
-_IDS = ("id", "plotid", "plot_id", "pl_plotid")
-"""Names of the column with the id of a unit, in small letters."""
+_IDS = ("id", "pl_plotid", "plotid", "plot_id")
+"""Names of the column with the id of a unit, in small letters; the first that a table has. Collect Earth Online puts
+pl_ before the columns that it was given, and has ids of plots of its own."""
 _LABELS = ("reference", "label")
 """Names of the column with the class, in small letters."""
+_OF_SAMPLE = ("map", "stratum")
+"""Columns of the sample that hold classes of the map."""
 
 
 def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
     """Read a table with the reference class of each unit; units without a class are left out.
 
-    The classes are in the column reference or label, or else in the only column that holds nothing but class names.
+    The classes are in the column reference or label, or else in the only column that holds nothing but class names. Of
+    the per cent in columns QUESTION:CLASS, as the plots of Collect Earth Online have them, the largest is the class.
 
     Args:
         path: a CSV file, or any vector format of GDAL.
@@ -53,7 +58,10 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
     names = {label_key(each): each for each in classes}
     others = [column for column in table if column != ids]
     table[others] = table[others].map(lambda cell: names.get(label_key(cell), cell))
-    labels = _column(table, _LABELS) or _of_classes(table[others], classes, name)
+    labels = _column(table, _LABELS)
+    if labels is None and (answers := _answers(table[others], names, name)) is not None:
+        labels, table[REFERENCE] = REFERENCE, answers
+    labels = labels or _of_classes(table[others], classes, name)
     labelled = table[table[labels] != ""]
     if not len(labelled):
         raise SampleError(
@@ -71,17 +79,58 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
 
 
 def _column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
-    """The column with one of these names, whatever its capitals."""
-    return next((column for column in map(str, table) if column.lower() in names), None)
+    """The column with the first of these names that there is, whatever its capitals."""
+    columns = {str(column).lower(): str(column) for column in reversed(table.columns)}
+    return next((columns[name] for name in names if name in columns), None)
+
+
+def _answers(table: pd.DataFrame, names: Mapping[str, str], path: str) -> pd.Series | None:
+    """The class with the largest per cent of each row, in columns QUESTION:CLASS; None if there are none."""
+    questions: dict[str, dict[str, str]] = {}
+    for column in map(str, table):
+        question, _, answer = column.rpartition(":")
+        if question and label_key(answer) in names:
+            questions.setdefault(question, {})[column] = names[label_key(answer)]
+    if not questions:
+        return None
+    if len(questions) > 1:
+        raise SampleError(
+            f"{path} has the classes in answers to {listed(questions)}. Expected those to one question, or one column, "
+            "reference or label. Drop the others."
+        )
+    of_column = next(iter(questions.values()))
+    shares = table[[*of_column]].apply(pd.to_numeric, errors="coerce").fillna(0)
+    largest = shares.max(axis=1)
+    tied = (shares.eq(largest, axis=0).sum(axis=1) > 1) & (largest > 0)
+    if tied.any():
+        raise SampleError(
+            f"{path} has {counted(int(tied.sum()), 'row')} in which two classes have the largest per cent, the first "
+            f"is row {int(tied.to_numpy().argmax()) + 1}. Expected one class for each unit. Add a column reference."
+        )
+    return shares.idxmax(axis=1).map(of_column).where(largest > 0, "")
 
 
 def _of_classes(table: pd.DataFrame, classes: Sequence[str], name: str) -> str:
-    """The only column that holds nothing but class names."""
+    """The only column that holds nothing but class names, and is none of the sample's."""
     known = {"", *classes}
-    columns = [column for column in table if set(table[column]) <= known and (table[column] != "").any()]
+    others = [column for column in map(str, table) if column.lower() not in _OF_SAMPLE]
+    columns = [column for column in others if set(table[column]) <= known and (table[column] != "").any()]
     if len(columns) != 1:
-        held = f"the classes in {listed(columns)}" if columns else "no column of class names"
+        held = (
+            f"the classes in {listed(columns)}"
+            if columns
+            else f"no column of class names{_nearly(table[others], known)}"
+        )
         raise SampleError(
             f"{name} has {held}. Expected one column, reference or label, that holds {', '.join(classes)}."
         )
     return str(columns[0])
+
+
+def _nearly(table: pd.DataFrame, known: set[str]) -> str:
+    """The column with the most cells that are class names, and what else it holds, for messages."""
+    counts = {column: int((table[column].isin(known) & (table[column] != "")).sum()) for column in table}
+    nearest = max(counts, key=lambda column: counts[column], default=None)
+    if nearest is None or not counts[nearest]:
+        return ""
+    return f" (but {nearest} holds {listed(sorted({*table[nearest]} - known))}, which is no class)"
