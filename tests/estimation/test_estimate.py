@@ -500,6 +500,20 @@ def test_shares_are_those_of_the_areas_with_a_covariate_too():
     assert result.shares["class"].se < direct.shares["class"].se / 2
 
 
+@pytest.mark.parametrize(
+    ("columns", "strata", "settings", "words"),
+    [
+        ({}, {"map_share": [0.3]}, {}, "strata have the column map_share, but the sample has one class in each unit"),
+        ({}, {}, {"share_of": "forest"}, "share_of is 'forest', but the sample has one class in each unit"),
+        ({"reference_share": [0.5] * 4}, {}, {}, "the sample has the column reference_share, but no map_share"),
+    ],
+)
+def test_shares_are_refused_where_the_sample_has_classes(columns, strata, settings, words):
+    rows = {"stratum": ["a"] * 4, "map": ["forest", "field"] * 2, "reference": ["forest", "forest", "field", "field"]}
+    with pytest.raises(SampleError, match=words):
+        ls.estimate(rows | columns, {"stratum": ["a"], "units": [50]} | strata, **settings)
+
+
 def test_a_map_share_that_does_not_vary_is_refused():
     rows = {"stratum": ["a"] * 4, "map_share": [1] * 4, "reference_share": [0, 1, 1, 0.5]}
     with pytest.raises(SampleError, match="the sample has one map_share in all units of each stratum"):

@@ -13,7 +13,7 @@ import pandas as pd
 from landscribe.errors import SampleError, counted, listed
 from landscribe.estimation.intervals import UNDEFINED, Estimated, interval_quantile, share_interval
 from landscribe.estimation.mover import RatioLimits, Variable
-from landscribe.estimation.sample_tables import OTHER, Floats, LabelledSample, read_tables
+from landscribe.estimation.sample_tables import OTHER, SHARE_OF, Floats, LabelledSample, read_tables
 from landscribe.estimation.totals import Population, correction_matters
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def estimate(
     *,
     confidence: float = 0.95,
     classes: Sequence[Hashable] | None = None,
-    share_of: str = "class",
+    share_of: str = SHARE_OF,
     finite_population: bool | None = None,
 ) -> Estimate:
     """Estimate accuracy and areas from a labelled reference sample.

@@ -21,6 +21,8 @@ _WHOLES = (1, 100)
 _SHARE_ROUNDING = 0.01
 """Of a sum of shares that are rounded."""
 _SHARES = ("map_share", "reference_share")
+SHARE_OF = "class"
+"""Name of the class of shares, where none is given."""
 OTHER = "other"
 """Name of all classes but that of `map_share` and `reference_share`."""
 
@@ -95,6 +97,8 @@ def read_tables(
     rows, population = _table(sample, "the sample"), _table(strata, "strata")
     table = _read_strata(population)
     has_shares = set(_SHARES) <= set(rows.columns)
+    if not has_shares:
+        _refuse_shares(rows, table, share_of)
     _require_columns(rows, ("stratum", *(_SHARES if has_shares else ("map", "reference"))), "the sample")
     if not len(rows):
         raise SampleError("the sample has no rows. Pass one row for each labelled unit, or for each count of units.")
@@ -119,6 +123,21 @@ def read_tables(
     labelled = replace(labelled, strata=_as_shares(labelled, finite_population=finite_population))
     _require_units(labelled)
     return labelled
+
+
+def _refuse_shares(rows: pd.DataFrame, strata: Strata, share_of: str) -> None:
+    """Raise SampleError if a sample of classes comes with what belongs to one of shares."""
+    if _SHARES[1] in rows:
+        raise SampleError(
+            f"the sample has the column {_SHARES[1]}, but no {_SHARES[0]}. Add the share of the class in the map of "
+            "each unit, or drop the column for a sample of classes."
+        )
+    given = "strata have the column map_share" if strata.map_share is not None else f"share_of is '{share_of}'"
+    if strata.map_share is not None or share_of != SHARE_OF:
+        raise SampleError(
+            f"{given}, but the sample has one class in each unit. Expected its columns {' and '.join(_SHARES)} for the "
+            "share of a class. Add them, or leave out what belongs to shares."
+        )
 
 
 def _table(rows: Any, what: str) -> pd.DataFrame:
