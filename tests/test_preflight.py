@@ -94,10 +94,19 @@ def test_a_warning_of_undeclared_nodata_looks_at_few_windows_of_few_local_images
     assert [len(windows) for windows in looked] == [9] * 17
 
 
-@pytest.mark.parametrize(("value", "is_named"), [(0, False), (-9999, True)])
-def test_one_band_is_warned_of_for_values_that_no_imagery_has(tmp_path, caplog, value, is_named):
-    # A sea of 0 m is imagery.
-    array = noise(1, H, W, "float32")
+@pytest.mark.parametrize(
+    ("dtype", "value", "is_named"),
+    [
+        *[("float32", value, value != 0) for value in (0, -9999, -10000, -32767)],
+        ("int16", -32767, True),
+        ("uint16", 65535, True),
+        ("uint16", 0, False),
+        ("uint8", 255, False),
+    ],
+)
+def test_one_band_is_warned_of_for_values_that_no_imagery_has(tmp_path, caplog, dtype, value, is_named):
+    # A sea of 0 m and snow of 255 are imagery.
+    array = noise(1, H, W, dtype)
     array[:, :, :20] = value
     pixels.warn_undeclared_nodata([Raster.open([write_raster(tmp_path / "dem.tif", array)])])
     assert ("declares no nodata" in caplog.text) == is_named

@@ -89,10 +89,11 @@ def _suspects(image: Raster) -> dict[float, NodataRule]:
     if dtype.kind == "u":
         values = {0: "all", int(np.iinfo(dtype).max): "all"}
     elif dtype.kind == "f":
-        values = {0: "all", -9999: "any", -32768: "any", float(np.finfo(np.float32).min): "any", _NETCDF_FILL: "any"}
+        fills = (-9999, -10000, -32767, -32768, float(np.finfo(np.float32).min), _NETCDF_FILL)
+        values = {0: "all", **dict.fromkeys(fills, "any")}
     else:
         least = int(np.iinfo(dtype).min)
-        values = {0: "all", -9999: "any", -32768: "any", least: "any"}
+        values = {0: "all", -9999: "any", -32767: "any", -32768: "any", least: "any"}
         values = {value: rule for value, rule in values.items() if value >= least}
     return {value: rule for value, rule in values.items() if rule == "any" or image.nodata is None}
 
@@ -101,10 +102,14 @@ def warn_undeclared_nodata(images: Sequence[Raster]) -> None:
     """Warn of images that declare no nodata, but hold what looks like it; of many images, some are looked at.
 
     Images of servers are left out: their windows would be read twice, over a network. In a single band, 0 may be the
-    sea and 255 snow, so that only values like -9999 count.
+    sea and 255 snow, so that only values like -9999 and 65535 count.
     """
     suspects = {
-        image: {value: rule for value, rule in _suspects(image).items() if rule == "any" or len(image.bands) > 1}
+        image: {
+            value: rule
+            for value, rule in _suspects(image).items()
+            if rule == "any" or len(image.bands) > 1 or value > np.iinfo(np.uint8).max
+        }
         for image in images
         if all(map(is_local, image.paths))
     }
