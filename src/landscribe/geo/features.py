@@ -21,6 +21,7 @@ from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.classes import Label
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, horizontal
 from landscribe.geo.vectors.columns import column, labels_of, priorities_of
+from landscribe.geo.vectors.datum_shifts import warn_of_datum_shift
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
 from landscribe.geo.vectors.reprojection import at_longitudes_of, box_around, reproject
 from landscribe.geo.vectors.vector_files import read_layer
@@ -146,6 +147,7 @@ class Features:
             raise LabelError(f"{self.name} is in {crs_label(self.crs)}, which {reason}. Check both CRSs.") from error
         if geometries is self.geometries:
             return self
+        warn_of_datum_shift(self.crs, grid, self.name)
         vertices, owners = shapely.get_coordinates(geometries, return_index=True)
         unknown = np.unique(owners[~np.isfinite(vertices).all(axis=1)])
         if unknown.size:

@@ -37,6 +37,7 @@ from landscribe.geo.rasters.derived.longitudes import (
 )
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid, rounded_to
+from landscribe.geo.vectors.datum_shifts import warn_of_datum_shift
 
 _SIDE = 256
 """Side of the blocks, each of which is resampled on its own: so a pixel does not depend on the window that is read."""
@@ -68,10 +69,8 @@ def resample_to(raster: Raster, grid: Grid, *, nearest: bool = False) -> Raster:
         grid: with a CRS, unless the raster has none either.
         nearest: each pixel takes the nearest source pixel, as class values must be.
     """
-    scale = _scale(raster.grid, grid)
     continuous = Resampling.average if is_coarser(grid, raster.grid) else Resampling.bilinear
-    source = Resampled((raster,), grid, scale, Resampling.nearest if nearest else continuous)
-    return replace(raster, source=source, grid=grid, _band_indices=None)
+    return _resampled(raster, grid, Resampling.nearest if nearest else continuous)
 
 
 def resample_by_majority(raster: Raster, grid: Grid) -> Raster:
@@ -80,7 +79,12 @@ def resample_by_majority(raster: Raster, grid: Grid) -> Raster:
     Valid pixels of the raster vote by the area of the coarser pixel that they cover; of equal areas, the lowest value
     wins. The coarser pixel is valid if at least half of its area is.
     """
-    source = Resampled((raster,), grid, _scale(raster.grid, grid), Resampling.mode)
+    return _resampled(raster, grid, Resampling.mode)
+
+
+def _resampled(raster: Raster, grid: Grid, method: Resampling) -> Raster:
+    warn_of_datum_shift(raster.grid.crs, grid, raster.paths[0])
+    source = Resampled((raster,), grid, _scale(raster.grid, grid), method)
     return replace(raster, source=source, grid=grid, _band_indices=None)
 
 
