@@ -210,6 +210,20 @@ def test_folders_of_kml_are_layers(tmp_path):
 # Tables of points --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+def test_polygons_of_drawings_are_read_by_their_layers(tmp_path):
+    boxes = [shapely.box(500_000 + x, 5e6, 500_010 + x, 5e6 + 10) for x in (0, 20)]
+    drawing = gpd.GeoDataFrame({"Layer": ["house", "road"]}, geometry=boxes)
+    pyogrio.write_dataframe(drawing, tmp_path / "plan.dxf", driver="DXF")
+    assert is_vector(str(tmp_path / "plan.dxf"))
+    read = Features.read(tmp_path / "plan.dxf", field="Layer", crs="EPSG:32632")
+    assert read.labels == ("house", "road")
+    assert shapely.equals(read.geometries, boxes).all()
+    pyogrio.write_dataframe(drawing.set_geometry(drawing.boundary), tmp_path / "lines.dxf", driver="DXF")
+    with pytest.raises(LabelError, match=r"lines.dxf holds 2 LineString.*Lines to polygons if they are closed"):
+        Features.read(tmp_path / "lines.dxf", field="Layer", crs="EPSG:32632")
+
+
 @pytest.mark.parametrize(
     ("header", "row"),
     [("x,y,kind", "500001,4999999,house"), ("Easting;Northing;kind", "500001;4999999;house"),

@@ -49,7 +49,7 @@ def _remedy(kinds: set[str], types: Sequence[str]) -> str:
         return "For labels, pass --fix-geometries to use the polygons in them; else save these alone."
     if kinds <= {"Point", "MultiPoint"}:
         return "Points can be a reference of assess; for labels, draw polygons around them (in QGIS: Buffer)."
-    return "Turn lines into polygons (in QGIS: Buffer), or remove these features."
+    return "Turn lines into polygons (in QGIS: Lines to polygons if they are closed, else Buffer), or remove these."
 
 
 def _valid(table: gpd.GeoDataFrame, name: str, types: Sequence[str], *, fix: bool) -> gpd.GeoDataFrame:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 VECTOR_SUFFIXES = {
     ".geojson", ".json", ".geojsonl", ".geojsons", ".topojson", ".gpkg", ".shp", ".fgb", ".parquet", ".geoparquet",
-    ".feather", ".gml", ".kml", ".kmz", ".sqlite", ".tab", ".mif", ".gdb",
+    ".feather", ".gml", ".kml", ".kmz", ".sqlite", ".tab", ".mif", ".gdb", ".dxf", ".dgn",
 }  # fmt: skip
 """Suffixes of vector files."""
 _ARCHIVES = {".zip", ".shz"}
