@@ -437,7 +437,7 @@ def test_a_run_killed_between_map_and_probabilities_resumes(tmp_path, numbers, m
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     probabilities = tmp_path / "p.tif"
     with monkeypatch.context() as patched:
-        patched.setattr(finishing, "move_into_place", _killed_after(3, finishing.move_into_place))
+        patched.setattr(finishing, "move_into_place", _killed_after(1, finishing.move_into_place))
         with pytest.raises(KeyboardInterrupt):
             predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
     assert probabilities.exists()
@@ -453,10 +453,10 @@ def test_a_full_disk_of_the_probabilities_leaves_no_style_without_a_map(tmp_path
         finishing.move_into_place,
     )
 
-    def placed(built: Path, out: Path) -> None:
+    def placed(built: Path, out: Path, side_files: dict[Path, str]) -> None:
         if out == probabilities:
             raise OutputError("no room.")
-        real(built, out)
+        real(built, out, side_files)
 
     monkeypatch.setattr(finishing, "move_into_place", placed)
     with caplog.at_level("INFO", "landscribe"), pytest.raises(UnfinishedError, match="no room"):

@@ -8,17 +8,19 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from landscribe import locks
+from landscribe.errors import OutputError
 from landscribe.outputs.refusals import os_errors, refuse_blocked, refuse_file, refuse_working_folder, require_absent
 from landscribe.texts import json_text
 
-_STATES = ("partial", "replaced", "abandoned")
-"""Of a temporary file or folder: being written, moved aside for its successor, to be removed."""
+_STATES = ("partial", "finished", "aside", "replaced", "abandoned")
+"""Of a temporary file or folder: being written; files that only have to be moved out; old files for which others come;
+moved aside for its successor; to be removed."""
 
 
 @contextmanager
@@ -56,7 +58,8 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         refuse_working_folder(path)
         require_absent(path, overwrite=overwrite)
     mark = uuid.uuid4().hex[:8]
-    temporary, replaced, abandoned = (_beside(path, f".{mark}.{state}.") for state in _STATES)
+    states = ("partial", "replaced", "abandoned")
+    temporary, replaced, abandoned = (_beside(path, f".{mark}.{state}.") for state in states)
     with _with_parents(path):
         try:
             temporary.mkdir()
@@ -77,25 +80,102 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_files(path: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a temporary folder; move the folder's files to that of `path` at success.
+def atomic_files(path: Path, *elsewhere: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a temporary folder; its files replace those in the folder of `path` at success.
 
-    For formats of several files. `path` itself moves last: where it exists, the others do.
+    For files that belong together. The old ones are moved aside, `path` first, and the new ones follow, `path` last:
+    where it exists, all are of one command. After an error, the old files come back. After a kill, the next claim of
+    `path` ends the exchange, or brings the old files back; a file in another folder has one rename in between.
+
+    Args:
+        path: the file without which the others are not read.
+        elsewhere: files in other folders; the block writes them in the temporary folder, too.
 
     Raises:
-        OutputError: `path` cannot be written.
+        OutputError: a file cannot be written.
     """
-    folder = _beside(path, f".{uuid.uuid4().hex[:8]}.partial.")
-    with _with_parents(path):
+    mark = uuid.uuid4().hex[:8]
+    folder, finished, aside = (_beside(path, f".{mark}.{state}.") for state in ("partial", "finished", "aside"))
+    staged = {other: _beside(other, f".{mark}.partial.") for other in elsewhere}
+    with ExitStack() as parents:
+        for file in (*elsewhere, path):
+            parents.enter_context(_with_parents(file))
         try:
             folder.mkdir()
             yield folder / path.name
-            for file in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
-                _flush_to_disk(file)
-                locks.remove_log(path)
-                file.replace(path.with_name(file.name))
+            for other, temporary in staged.items():
+                with os_errors(other):
+                    shutil.move(folder / other.name, temporary)  # maybe to another disk
+            _exchange(path, (folder, finished, aside), staged)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            for temporary in staged.values():
+                temporary.unlink(missing_ok=True)
+            remove_empty([finished, aside])
+
+
+def _exchange(path: Path, folders: tuple[Path, Path, Path], staged: Mapping[Path, Path]) -> None:
+    """Replace files by those of a temporary folder: all of them, or none.
+
+    Args:
+        path: the main one.
+        folders: the temporary folder; its name from the moment when no old file is left; a folder for the old files.
+        staged: temporary files of files in other folders.
+    """
+    folder, finished, aside = folders
+    names = [*sorted(file.name for file in folder.iterdir() if file.name != path.name), path.name]
+    for file in (*(folder / name for name in names), *staged.values()):
+        _flush_to_disk(file)
+    for file in (*(path.with_name(name) for name in names), *staged):
+        locks.remove_log(file)
+    if names == [path.name] and not staged:
+        (folder / path.name).replace(path)
+        return
+    aside.mkdir()
+    replaced = {other: _beside(other, f"{aside.name[:10]}replaced.") for other in staged if _is_file(other)}
+    with _undone_after_an_error(path, aside) as move:
+        for name in reversed(names):
+            if _is_file(path.with_name(name)):
+                move(path.with_name(name), aside / name)
+        for other, old in replaced.items():
+            move(other, old)
+        move(folder, finished)
+        for other, temporary in staged.items():
+            move(temporary, other)
+        for name in names:
+            move(finished / name, path.with_name(name))
+    shutil.rmtree(aside, ignore_errors=True)
+    for old in replaced.values():
+        old.unlink()
+
+
+@contextmanager
+def _undone_after_an_error(path: Path, aside: Path) -> Iterator[Callable[[Path, Path], None]]:
+    """Yield a function that moves a file or folder; after an error in the block all move back, the last one first."""
+    moves: list[tuple[Path, Path]] = []
+
+    def move(source: Path, target: Path) -> None:
+        moves.append((source, target))
+        source.replace(target)
+
+    try:
+        yield move
+    except BaseException as error:
+        try:
+            for source, target in reversed(moves):
+                if not os.path.lexists(source):
+                    target.replace(source)
+        except OSError as second:
+            raise OutputError(
+                f"cannot write {path}, and the old files in {aside} could not be moved back: {second.strerror}. Close "
+                "programs that have them open, such as QGIS, and repeat the command."
+            ) from error
+        raise
+
+
+def _is_file(path: Path) -> bool:
+    """True for a file, and for a link, also to nothing."""
+    return path.is_file() or path.is_symlink()
 
 
 @contextmanager
@@ -123,11 +203,14 @@ def _beside(path: Path, prefix: str) -> Path:
 def remove_stale(path: Path) -> None:
     """Remove temporary files and folders of `path` that killed processes left beside it.
 
-    Where a process was killed after it had moved the old folder aside, and before the new one was there, the old one
-    comes back.
+    Where a process was killed while it replaced a file or folder, the new one comes if all of it is there, otherwise
+    the old one comes back.
     """
     for state in _STATES:
         for stale in path.parent.glob(f".{'[0-9a-f]' * 8}.{state}.{glob.escape(path.name)}"):
+            if state in ("finished", "aside") and not path.exists():
+                for file in sorted(stale.iterdir(), key=lambda file: file.name == path.name):
+                    file.replace(path.with_name(file.name))
             if state == "replaced" and not path.exists():
                 stale.replace(path)
             elif stale.is_dir() and not stale.is_symlink():
