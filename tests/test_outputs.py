@@ -596,8 +596,7 @@ def test_an_old_file_that_is_no_database_is_left_until_it_is_replaced(tmp_path):
 
 OLD = {"h.shp": b"old", "h.dbf": b"old", "h.cpg": b"old"}
 NEW = {"h.shp": b"new", "h.dbf": b"new", "h.prj": b"new"}
-GENERATIONS = ({**OLD, "pages/sheet.html": b"old"}, {**NEW, "h.cpg": b"old", "pages/sheet.html": b"new"})
-"""Of the last, the old h.cpg stays: nothing says whose it is."""
+GENERATIONS = ({**OLD, "pages/sheet.html": b"old"}, {**NEW, "pages/sheet.html": b"new"})
 
 
 def a_shapefile_and_its_page(folder: Path) -> Path:
@@ -645,7 +644,7 @@ def test_an_error_at_any_rename_brings_all_old_files_back(tmp_path, monkeypatch,
             except (OutputError, KeyboardInterrupt):
                 renames += 1
                 assert everything_below(path.parent) == {"pages": None} | GENERATIONS[0]
-    assert renames == 8  # h.shp, h.dbf and the page aside; the folder; the page, h.dbf, h.prj and h.shp
+    assert renames == 9  # h.shp, h.dbf, h.cpg and the page aside; the folder; the page, h.dbf, h.prj and h.shp
 
 
 def killed_at(rename: int, path: Path) -> bool:
@@ -667,7 +666,7 @@ def killed_at(rename: int, path: Path) -> bool:
 
 def test_a_kill_at_any_rename_leaves_no_mixed_files_and_the_next_claim_ends_it(tmp_path):
     found = []
-    for rename in range(8):
+    for rename in range(9):
         path = a_shapefile_and_its_page(tmp_path / str(rename))
         assert killed_at(rename, path)
         if path.exists():
@@ -678,9 +677,9 @@ def test_a_kill_at_any_rename_leaves_no_mixed_files_and_the_next_claim_ends_it(t
         found.append(everything_below(path.parent))
     old, new = ({"pages": None} | files for files in GENERATIONS)
     # The page lies in another folder: between two renames, a kill cannot tell it.
-    assert [files == old for files in found] == [True] * 4 + [False] * 4
-    assert found[5:] == [new] * 3
-    assert not killed_at(8, a_shapefile_and_its_page(tmp_path / "8"))
+    assert [files == old for files in found] == [True] * 5 + [False] * 4
+    assert found[6:] == [new] * 3
+    assert not killed_at(9, a_shapefile_and_its_page(tmp_path / "9"))
 
 
 def test_an_old_file_that_a_kill_moved_aside_does_not_replace_a_later_one(tmp_path):
@@ -697,7 +696,7 @@ def test_old_files_that_cannot_be_moved_back_are_named(tmp_path, monkeypatch):
     path, real, calls = a_shapefile_and_its_page(tmp_path), Path.replace, iter(range(100))
 
     def replace(self, target):
-        if next(calls) >= 4:
+        if next(calls) >= 5:
             raise OSError(errno.EACCES, "in use")
         return real(self, target)
 
@@ -720,3 +719,26 @@ def test_a_folder_of_the_name_of_a_file_stays(tmp_path, name):
     with pytest.raises(OutputError, match="cannot write"):
         replace_all(tmp_path / "h.shp")
     assert everything_below(tmp_path) == {name: None, f"{name}/mine": b""}
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_files])
+@pytest.mark.parametrize(
+    ("name", "sides", "others"),
+    [
+        ("h.shp", ["h.qix", "h.SBN", "h.shp.xml", "h.cpg", "h.kind.atx", "h.idm"], ["h.qml", "h1.qix", "h.tfw"]),
+        ("H.SHP", ["H.DBF", "H.shx"], ["h.dbf"]),
+        ("h.tif", ["h.tif.aux.xml", "h.tif.ovr", "h.tif.msk", "h.tfw"], ["h.qml", "h.prj", "h2.tif.ovr"]),
+        ("h.TIFF", ["h.TIFF.ovr", "h.TIFF.aux.xml"], ["h.tif.ovr"]),
+        ("h.fgb", [], ["h.qix", "h.fgb.xml"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("old", [True, False])
+def test_side_files_of_an_old_file_do_not_stay_beside_its_successor(tmp_path, write, name, sides, others, old):
+    for each in (*sides, *others, *([name] if old else [])):
+        (tmp_path / each).write_bytes(b"old")
+    with pytest.raises(MishapError), write(tmp_path / name):
+        raise MishapError
+    assert files_in(tmp_path) == sorted([*sides, *others, *([name] if old else [])])
+    with write(tmp_path / name) as temporary:
+        temporary.write_bytes(b"new")
+    assert files_below(tmp_path) == dict.fromkeys(others, b"old") | {name: b"new"}

@@ -16,6 +16,7 @@ from typing import Any
 from landscribe import locks
 from landscribe.errors import OutputError
 from landscribe.outputs.refusals import os_errors, refuse_blocked, refuse_file, refuse_working_folder, require_absent
+from landscribe.outputs.side_files import side_files
 from landscribe.texts import json_text
 
 _STATES = ("partial", "finished", "aside", "replaced", "abandoned")
@@ -27,6 +28,8 @@ moved aside for its successor; to be removed."""
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path with the same suffix; rename it to `path` when the block succeeds.
 
+    Side files of other programs beside an old file are removed.
+
     Raises:
         OutputError: `path` cannot be written (read-only, disk full, not in a folder).
     """
@@ -35,9 +38,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     with _with_parents(path):
         try:
             yield temporary
-            _flush_to_disk(temporary)
-            locks.remove_log(path)
-            temporary.replace(path)
+            if side_files(path):
+                with atomic_files(path) as whole:
+                    temporary.replace(whole)
+            else:
+                _flush_to_disk(temporary)
+                locks.remove_log(path)
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -83,9 +90,10 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 def atomic_files(path: Path, *elsewhere: Path) -> Iterator[Path]:
     """Yield a path of the same name in a temporary folder; its files replace those in the folder of `path` at success.
 
-    For files that belong together. The old ones are moved aside, `path` first, and the new ones follow, `path` last:
-    where it exists, all are of one command. After an error, the old files come back. After a kill, the next claim of
-    `path` ends the exchange, or brings the old files back; a file in another folder has one rename in between.
+    For files that belong together. The old ones, with the side files of other programs, are moved aside, `path` first;
+    the new ones follow, `path` last: where it exists, all are of one command. After an error, the old files come back.
+    After a kill, the next claim of `path` ends the exchange, or brings the old files back; a file in another folder has
+    one rename in between.
 
     Args:
         path: the file without which the others are not read.
@@ -126,24 +134,26 @@ def _exchange(path: Path, folders: tuple[Path, Path, Path], staged: Mapping[Path
     names = [*sorted(file.name for file in folder.iterdir() if file.name != path.name), path.name]
     for file in (*(folder / name for name in names), *staged.values()):
         _flush_to_disk(file)
-    for file in (*(path.with_name(name) for name in names), *staged):
-        locks.remove_log(file)
-    if names == [path.name] and not staged:
+    targets = [path.with_name(name) for name in names]
+    for target in (*targets, *staged):
+        locks.remove_log(target)
+    sides = [side for target in targets for side in side_files(target)]
+    if names == [path.name] and not staged and not sides:
         (folder / path.name).replace(path)
         return
     aside.mkdir()
     replaced = {other: _beside(other, f"{aside.name[:10]}replaced.") for other in staged if _is_file(other)}
     with _undone_after_an_error(path, aside) as move:
-        for name in reversed(names):
-            if _is_file(path.with_name(name)):
-                move(path.with_name(name), aside / name)
+        for old in (*reversed(targets), *sides):
+            if _is_file(old):
+                move(old, aside / old.name)
         for other, old in replaced.items():
             move(other, old)
         move(folder, finished)
         for other, temporary in staged.items():
             move(temporary, other)
-        for name in names:
-            move(finished / name, path.with_name(name))
+        for target in targets:
+            move(finished / target.name, target)
     shutil.rmtree(aside, ignore_errors=True)
     for old in replaced.values():
         old.unlink()

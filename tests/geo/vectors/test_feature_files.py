@@ -4,6 +4,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import pyarrow as pa
+import pyogrio
 import pytest
 import shapely
 
@@ -47,3 +48,12 @@ def test_geometries_never_have_the_columns_of_other_features(tmp_path, monkeypat
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     write(path, ["new", "new", "new"], row=9)
     assert list(gpd.read_file(path).kind) == ["new"] * 3
+
+
+def test_the_spatial_index_of_an_old_shapefile_hides_no_feature_of_the_new_one(tmp_path):
+    path = tmp_path / "h.shp"
+    write(path, ["old"], row=500)
+    pyogrio.write_dataframe(gpd.read_file(path), path, SPATIAL_INDEX="YES")  # as "Create spatial index" of QGIS
+    assert path.with_suffix(".qix").exists()
+    write(path, ["new"] * 51)
+    assert len(gpd.read_file(path, bbox=tuple(pixel_box(0, 0, 10, 4 * 51).bounds))) == 51
