@@ -15,7 +15,7 @@ MOST_LINES_A_FILE = 450
 MOST_LINES_A_FUNCTION = 70
 MOST_PARAMETERS = 9
 MOST_FILES_A_ROOM = 9
-MOST_FILES_IN_THE_HALL = 17
+MOST_FILES_IN_THE_HALL = 16
 # A command's parameters are its flags, and they are listed once, there.
 FLAGS = {"app.py"}
 # Written from the specs, one line for each setting of each verb.

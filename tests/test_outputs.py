@@ -589,3 +589,156 @@ def test_an_old_file_that_is_no_database_is_left_until_it_is_replaced(tmp_path):
     path.write_text("no database", encoding="utf-8")
     require_absent(path, overwrite=True)
     assert path.read_text(encoding="utf-8") == "no database"
+
+
+# Files that belong together --------------------------------------------------------------------------------------
+
+
+OLD = {"h.shp": b"old", "h.dbf": b"old", "h.cpg": b"old"}
+NEW = {"h.shp": b"new", "h.dbf": b"new", "h.prj": b"new"}
+GENERATIONS = ({**OLD, "pages/sheet.html": b"old"}, {**NEW, "pages/sheet.html": b"new"})
+
+
+def a_shapefile_and_its_page(folder: Path) -> Path:
+    """Old files, of which the page lies in another folder."""
+    (folder / "pages").mkdir(parents=True)
+    for name, content in GENERATIONS[0].items():
+        (folder / name).write_bytes(content)
+    return folder / "h.shp"
+
+
+def replace_all(path: Path) -> None:
+    page = path.parent / "pages" / "sheet.html"
+    with atomic_files(path, page) as temporary:
+        for name, content in (NEW | {page.name: b"new"}).items():
+            temporary.with_name(name).write_bytes(content)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, content in everything_below(folder).items() if content is not None}
+
+
+def test_files_that_belong_together_are_replaced_together(tmp_path):
+    replace_all(a_shapefile_and_its_page(tmp_path))
+    assert files_below(tmp_path) == GENERATIONS[1]
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "in use"), KeyboardInterrupt()], ids=["refused", "interrupted"]
+)
+def test_an_error_at_any_rename_brings_all_old_files_back(tmp_path, monkeypatch, error):
+    real, renames = Path.replace, 0
+    for failing in range(20):
+        path, calls = a_shapefile_and_its_page(tmp_path / str(failing)), iter(range(100))
+
+        def replace(self, target, calls=calls, failing=failing):
+            if next(calls) == failing:
+                raise error
+            return real(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace)
+            try:
+                replace_all(path)
+            except (OutputError, KeyboardInterrupt):
+                renames += 1
+                assert everything_below(path.parent) == {"pages": None} | GENERATIONS[0]
+    assert renames == 9  # h.shp, h.dbf, h.cpg and the page aside; the folder; the page, h.dbf, h.prj and h.shp
+
+
+def killed_at(rename: int, path: Path) -> bool:
+    """Replace files in a process that is killed at a rename; False if there are fewer."""
+    child = os.fork()
+    if child == 0:
+        real, calls = Path.replace, iter(range(100))
+
+        def replace(self, target):
+            if next(calls) == rename:
+                os._exit(9)
+            return real(self, target)
+
+        Path.replace = replace
+        replace_all(path)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_a_kill_at_any_rename_leaves_no_mixed_files_and_the_next_claim_ends_it(tmp_path):
+    found = []
+    for rename in range(9):
+        path = a_shapefile_and_its_page(tmp_path / str(rename))
+        assert killed_at(rename, path)
+        if path.exists():
+            assert rename == 0
+            assert {name: files_below(path.parent)[name] for name in GENERATIONS[0]} == GENERATIONS[0]
+        with claim(path), claim(path.parent / "pages" / "sheet.html"):
+            pass
+        found.append(everything_below(path.parent))
+    old, new = ({"pages": None} | files for files in GENERATIONS)
+    # The page lies in another folder: between two renames, a kill cannot tell it.
+    assert [files == old for files in found] == [True] * 5 + [False] * 4
+    assert found[6:] == [new] * 3
+    assert not killed_at(9, a_shapefile_and_its_page(tmp_path / "9"))
+
+
+def test_an_old_file_that_a_kill_moved_aside_does_not_replace_a_later_one(tmp_path):
+    path = a_shapefile_and_its_page(tmp_path)
+    assert killed_at(2, path)
+    path.write_bytes(b"later")
+    with claim(path):
+        pass
+    assert path.read_bytes() == b"later"
+    assert not list(tmp_path.glob(".*.shp"))
+
+
+def test_old_files_that_cannot_be_moved_back_are_named(tmp_path, monkeypatch):
+    path, real, calls = a_shapefile_and_its_page(tmp_path), Path.replace, iter(range(100))
+
+    def replace(self, target):
+        if next(calls) >= 5:
+            raise OSError(errno.EACCES, "in use")
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(
+            OutputError, match=r"the old files in .*\.aside\.h\.shp could not be moved back: in use\. Close"
+        ):
+            replace_all(path)
+    (tmp_path / "pages" / "sheet.html").unlink(missing_ok=True)
+    with claim(path):
+        pass
+    assert {name: content for name, content in files_below(tmp_path).items() if name in NEW} == NEW
+
+
+@pytest.mark.parametrize("name", ["h.shp", "h.dbf"])
+def test_a_folder_of_the_name_of_a_file_stays(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        replace_all(tmp_path / "h.shp")
+    assert everything_below(tmp_path) == {name: None, f"{name}/mine": b""}
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_files])
+@pytest.mark.parametrize(
+    ("name", "sides", "others"),
+    [
+        ("h.shp", ["h.qix", "h.SBN", "h.shp.xml", "h.cpg", "h.kind.atx", "h.idm"], ["h.qml", "h1.qix", "h.tfw"]),
+        ("H.SHP", ["H.DBF", "H.shx"], ["h.dbf"]),
+        ("h.tif", ["h.tif.aux.xml", "h.tif.ovr", "h.tif.msk", "h.tfw"], ["h.qml", "h.prj", "h2.tif.ovr"]),
+        ("h.TIFF", ["h.TIFF.ovr", "h.TIFF.aux.xml"], ["h.tif.ovr"]),
+        ("h.fgb", [], ["h.qix", "h.fgb.xml"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("old", [True, False])
+def test_side_files_of_an_old_file_do_not_stay_beside_its_successor(tmp_path, write, name, sides, others, old):
+    for each in (*sides, *others, *([name] if old else [])):
+        (tmp_path / each).write_bytes(b"old")
+    with pytest.raises(MishapError), write(tmp_path / name):
+        raise MishapError
+    assert files_in(tmp_path) == sorted([*sides, *others, *([name] if old else [])])
+    with write(tmp_path / name) as temporary:
+        temporary.write_bytes(b"new")
+    assert files_below(tmp_path) == dict.fromkeys(others, b"old") | {name: b"new"}

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tests import worlds
 
 import landscribe as ls
 from landscribe.commands import app as cli
+from landscribe.errors import OutputError
 from landscribe.sampling.forms import FORMS
 
 VALUES = np.random.default_rng(1).choice([0, 1, 2, 255], (40, 50), p=[0.2, 0.3, 0.4, 0.1]).astype(np.uint8)
@@ -163,6 +165,28 @@ def test_a_file_beside_the_sample_that_another_command_made_is_not_replaced(run,
     assert (tmp_path / name).read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == before
     assert run(*arguments, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("sheet", ["sheet.html", "pages/sheet.html"])
+def test_a_sample_that_cannot_be_replaced_keeps_its_form_and_sheet(run, tmp_path, monkeypatch, sheet):
+    worlds.write_raster(tmp_path / "image.tif", worlds.noise(3, 40, 50))
+    settings = {"size": 9, "forms": ["ceo"], "image": "image.tif", "out": "points.csv", "sheet": sheet}
+    ls.sample("map.tif", **settings)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    real = Path.replace
+
+    def replace(self, target):
+        if target == Path("points.csv") and ".finished." in self.parent.name:
+            raise PermissionError(13, "in use")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OutputError, match=r"cannot write points\.csv: in use"):
+        ls.sample("map.tif", **settings, seed=1, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    monkeypatch.setattr(Path, "replace", real)
+    ls.sample("map.tif", **settings, seed=1, overwrite=True)
+    assert all(path.read_bytes() != content for path, content in before.items() if path.stem in ("points", "sheet"))
 
 
 def test_help_names_all_forms():

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe.errors import ClassError
-from landscribe.geo.classes import IGNORE, ClassEntry, Classes, default_colour, label_key, read_class_table
+from landscribe.geo.classes import (
+    IGNORE,
+    ClassEntry,
+    Classes,
+    default_colour,
+    hex_colour,
+    is_colour,
+    label_key,
+    read_class_table,
+    rgb,
+)
 
 words = st.text(st.characters(categories=["L"]), min_size=1, max_size=8)
 tables = st.lists(st.integers(0, 254), min_size=1, max_size=12, unique=True).map(
@@ -117,6 +127,18 @@ def test_a_number_and_the_same_number_as_a_word_are_the_same_label():
 def test_values_outside_a_byte_are_refused_with_the_remedy(value):
     with pytest.raises(ClassError, match=f"class 'house' has value {value}.*label = {value}"):
         Classes((entry(value),))
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3))
+def test_a_colour_is_the_same_as_text_and_as_numbers(colour):
+    text = hex_colour(colour)
+    assert rgb(text) == rgb(text.upper()) == colour
+    assert is_colour(text)
+    assert label_key(text.upper()) == text
+
+
+def test_channels_beyond_a_byte_are_clipped():
+    assert hex_colour([-1, 256, 300]) == "#00ffff"
 
 
 @pytest.mark.parametrize("colour", ["red", "#ff00", "#ff00zz", "ff0000", "#ff000000", "#ff0000\n"])

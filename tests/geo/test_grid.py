@@ -1,5 +1,6 @@
 """The arithmetic of windows and grids."""
 
+import numpy as np
 import pytest
 from affine import Affine
 from hypothesis import given
@@ -8,6 +9,7 @@ from rasterio.crs import CRS
 
 from landscribe.errors import GridError
 from landscribe.geo.grid import Grid, Window, check_north_up, crs_label
+from landscribe.geo.pixel_area import pixel_areas
 from worlds import METRE, grid
 
 places = st.integers(-40, 40)
@@ -196,6 +198,17 @@ def test_the_pixel_size_of_a_crs_that_shears_is_the_side_of_a_square_of_the_pixe
     sinusoidal = CRS.from_proj4("+proj=sinu +R=6371007.181 +units=m +no_defs")
     corner = Affine(side, 0, -8895604.157, 0, -side, 5559752.598)
     assert Grid(sinusoidal, corner, 2400, 2400).pixel_size == pytest.approx(side, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("epsg", "transform"),
+    [(27572, Affine(10, 0, 600_000, 0, -10, 2_200_000)), (4807, Affine(1e-4, 0, 1, 0, -1e-4, 55))],
+    ids=["Lambert, from grads", "grads"],
+)
+def test_the_pixel_size_of_a_crs_with_angles_in_grads_is_the_root_of_the_pixel_s_area(epsg, transform):
+    grid = Grid(CRS.from_epsg(epsg), transform, 100, 100)
+    assert grid.pixel_size**2 == pytest.approx(np.mean(pixel_areas(grid)), rel=1e-5)
+    assert grid.pixel_size == pytest.approx({27572: 10.0, 4807: 8.065}[epsg], rel=0.005)
 
 
 def test_a_raster_whose_centre_is_not_on_earth_has_no_pixel_size():

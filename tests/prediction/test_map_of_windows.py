@@ -99,7 +99,7 @@ def test_a_merged_map_holds_the_windows_of_each_and_the_later_wins(tmp_path):
     windows = [[Window(0, 0, 40, 40), Window(60, 80, 32, 32)], [Window(30, 30, 20, 20)]]
     classes = Classes.from_labels(["a", "b"], background=True)
     metadata = BandMetadata(("class",), {"NAME": "<me>"}, colormap(classes))
-    merge(list(zip(files, windows, strict=True)), grid, CLASS, metadata, tmp_path / "merged.tif")
+    merge(list(zip(files, windows, strict=True)), grid, CLASS, metadata, tmp_path / "merged.tif", {})
     expected = np.full((HEIGHT, WIDTH), IGNORE)
     for value, own in zip((1, 2), windows, strict=True):
         expected[inside(own)] = value

@@ -437,7 +437,7 @@ def test_a_run_killed_between_map_and_probabilities_resumes(tmp_path, numbers, m
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     probabilities = tmp_path / "p.tif"
     with monkeypatch.context() as patched:
-        patched.setattr(finishing, "move_into_place", _killed_after(3, finishing.move_into_place))
+        patched.setattr(finishing, "move_into_place", _killed_after(1, finishing.move_into_place))
         with pytest.raises(KeyboardInterrupt):
             predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
     assert probabilities.exists()
@@ -453,10 +453,10 @@ def test_a_full_disk_of_the_probabilities_leaves_no_style_without_a_map(tmp_path
         finishing.move_into_place,
     )
 
-    def placed(built: Path, out: Path) -> None:
+    def placed(built: Path, out: Path, side_files: dict[Path, str]) -> None:
         if out == probabilities:
             raise OutputError("no room.")
-        real(built, out)
+        real(built, out, side_files)
 
     monkeypatch.setattr(finishing, "move_into_place", placed)
     with caplog.at_level("INFO", "landscribe"), pytest.raises(UnfinishedError, match="no room"):
@@ -467,6 +467,23 @@ def test_a_full_disk_of_the_probabilities_leaves_no_style_without_a_map(tmp_path
     with caplog.at_level("INFO", "landscribe"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
     assert "map.tif: class 0" in caplog.text
+
+
+def test_an_overwritten_map_is_not_seen_through_overviews_and_a_mask_of_the_old_one(tmp_path, numbers):
+    out = tmp_path / "map.tif"
+    predict(model_of(Identity(), 4), write(tmp_path / "a.tif", numbers), out, spec=PredictSpec())
+    broken = {"mode": "r+", "IGNORE_COG_LAYOUT_BREAK": "YES"}
+    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(out, **broken) as old:
+        old.build_overviews([2])
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(out, **broken) as old:
+        old.write_mask(np.zeros(numbers.shape, bool))
+    assert {path.name for path in tmp_path.glob("map.*")} >= {"map.tif.ovr", "map.tif.msk"}
+    predict(model_of(Identity(), 4), write(tmp_path / "b.tif", 3 - numbers), out, spec=PredictSpec(), overwrite=True)
+    assert {path.name for path in tmp_path.glob("map.*")} == {"map.tif", "map.qml", "map.tif.aux.xml"}
+    with rasterio.open(out) as new:
+        assert (new.read(1) == 3 - numbers).all()
+        assert new.dataset_mask().all()
+        assert new.overviews(1) == []
 
 
 @pytest.mark.parametrize("calls", [1, 4, 7, 9])

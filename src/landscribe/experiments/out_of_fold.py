@@ -16,7 +16,7 @@ from landscribe.experiments.trainings import Trainings, split_counts
 from landscribe.maps.assembly.cog import BandMetadata, merge
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag, model_tags
 from landscribe.maps.layers import CLASS
-from landscribe.maps.legends.style import colormap, side_files
+from landscribe.maps.legends.style import colormap, new_side_files
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.outputs import claim, write_json, write_text
 from landscribe.prediction.compatibility import require_threshold_chips
@@ -145,9 +145,7 @@ def _write_merged(
 ) -> None:
     out.parent.mkdir(exist_ok=True)
     with claim(out):
-        for side, text in side_files(out, model.classes).items():
-            write_text(side, text)
-        merge(parts, grid, CLASS, metadata, out)
+        merge(parts, grid, CLASS, metadata, out, new_side_files(out, model.classes))
 
 
 def assess_folds(

@@ -35,6 +35,7 @@ _INT64 = range(-(2**63), 2**63)
 _BATCH = 2**16
 """Numbers whose copy of 64 bits stays in the processor's cache."""
 
+_COLOUR = re.compile("#[0-9a-fA-F]{6}")
 # Okabe & Ito 2008, "Color Universal Design": distinct in every common colour vision; then darker tones.
 _COLOURS = (
     "#d55e00", "#0072b2", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#7f3b08",
@@ -47,9 +48,23 @@ def default_colour(index: int, *, background: bool) -> str:
     return "#d9d9d9" if background else _COLOURS[index % len(_COLOURS)]
 
 
+def is_colour(label: Label) -> bool:
+    """True for "#rrggbb".
+
+    >>> [is_colour(label) for label in ("#3C1098", "#forest", "#3c10", 398)]
+    [True, False, False, False]
+    """
+    return isinstance(label, str) and _COLOUR.fullmatch(label) is not None
+
+
 def rgb(colour: str) -> tuple[int, int, int]:
     """(red, green, blue), 0 to 255, of "#rrggbb"."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def hex_colour(colour: Sequence[int]) -> str:
+    """The text "#rrggbb" of (red, green, blue), clipped to 0 to 255. Law: `rgb(hex_colour(c)) == c`."""
+    return "#" + "".join(f"{min(max(channel, 0), 255):02x}" for channel in colour)
 
 
 def look_up(table: NDArray[Any], codes: NDArray[Any]) -> NDArray[Any]:
@@ -105,12 +120,14 @@ _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?")
 
 
 def label_key(label: Label) -> str:
-    """What makes two labels the same class: accents may be composed or not, and numbers written as words.
+    """What makes two labels the same class: accents may be composed, numbers written as words, colours in capitals.
 
     >>> label_key(7), label_key("7"), label_key("7.0"), label_key("07"), label_key(" wood"), label_key("-0")
     ('7', '7', '7', '7', 'wood', '0')
     """
     text = unicodedata.normalize("NFC", str(label)).strip()
+    if is_colour(text):
+        return text.lower()
     if not _WHOLE_NUMBER.fullmatch(text):
         return text
     # int() refuses numbers of thousands of digits.
@@ -196,7 +213,7 @@ class Classes:
                     f"class '{entry.name}' has value {entry.value}. Expected a value from 0 to 254 (255 is ignore). "
                     f"Give it a smaller value, and label = {entry.value} to match the labels."
                 )
-            if not re.fullmatch("#[0-9a-fA-F]{6}", entry.colour):
+            if not is_colour(entry.colour):
                 raise ClassError(f"class '{entry.name}' has colour '{entry.colour}'. Expected '#rrggbb'.")
 
     def __len__(self) -> int:
@@ -420,7 +437,7 @@ def _table_row(row: Mapping[str, Any], where: str) -> TableRow:
         raise ClassError(f"{where}: value '{value}'. Expected a whole number.") from None
     if number not in _INT64:
         raise ClassError(f"{where}: value {value}. Expected a number from -2^63 to 2^63 - 1.")
-    if colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+    if colour and not is_colour(colour):
         raise ClassError(f"{where}: colour '{colour}'. Expected #rrggbb.")
     is_number = re.fullmatch("[+-]?[0-9]+", label) is not None
     return TableRow(number, name or value, colour or None, int(label) if is_number else label or None)

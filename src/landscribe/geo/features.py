@@ -3,14 +3,12 @@
 Features are reprojected to the raster's CRS; a raster is never warped to the CRS of features.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -20,13 +18,11 @@ from rasterio.crs import CRS
 from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.classes import Label
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, horizontal
-from landscribe.geo.vectors.columns import column, labels_of, priorities_of
+from landscribe.geo.vectors.columns import labels_of, priorities_of
 from landscribe.geo.vectors.datum_shifts import warn_of_datum_shift
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
 from landscribe.geo.vectors.reprojection import at_longitudes_of, box_around, reproject
 from landscribe.geo.vectors.vector_files import read_layer
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +87,7 @@ class Features:
         """
         name = str(path)
         read = read_layer(name, field=field, layer=layer, types=geometry_types, crs=crs)
-        table = usable_geometries(read.table, name, geometry_types, fix=fix_geometries)
-        report_dropped(read.table, table, field, name)
+        table = usable_geometries(read.table, name, geometry_types, field, fix=fix_geometries)
         labels, priorities = labels_of(table, field, name), priorities_of(table, priority, name)
         table_crs = horizontal(CRS.from_wkt(table.crs.to_wkt()))
         return cls(name, table.geometry.to_numpy(), labels, table_crs, priorities, read.name, read.others)
@@ -231,20 +226,6 @@ def geometry_type(
     read = read_layer(str(path), field=field, layer=layer, types=(*POLYGONS, *POINTS), crs=crs)
     types = read.table.geometry.geom_type.dropna()
     return str(types.iloc[0]) if len(types) else ""
-
-
-def report_dropped(table: gpd.GeoDataFrame, kept: gpd.GeoDataFrame, field: str | None, name: str) -> None:
-    """Log how many features of which labels were dropped."""
-    dropped = table[~table.index.isin(kept.index)]
-    if dropped.empty:
-        return
-    # As text: lists and objects cannot be counted.
-    counts = {} if field is None else column(dropped, field, name).map(str).value_counts().to_dict()
-    labels = ", ".join(f"{label} {count}" for label, count in counts.items())
-    log.warning(
-        "%s: --fix-geometries drops %d of %d features, which have no area%s", name, len(dropped), len(table),
-        f" ({labels})" if labels else "",
-    )  # fmt: skip
 
 
 def intersects(features: Features, grid: Grid) -> bool:

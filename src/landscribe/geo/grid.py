@@ -194,22 +194,21 @@ class Grid:
     def _pixel_on_ground(self) -> tuple[float, float, float]:
         """Height and width in metres, and the sine of the angle between them: a CRS may shear."""
         assert self.crs is not None
-        crs = pyproj.CRS.from_wkt(self.crs.to_wkt())
-        if crs.is_engineering:
-            unit = crs.axis_info[0].unit_conversion_factor
+        if is_local_crs(self.crs):
+            unit = definition(self.crs).axis_info[0].unit_conversion_factor
             return abs(self.transform.e) * unit, abs(self.transform.a) * unit, 1.0
         row, col = self.height / 2, self.width / 2
         x, y = zip(self.xy(row, col), self.xy(row + 1, col), self.xy(row, col + 1), strict=True)
         try:
-            to_lonlat = pyproj.Transformer.from_crs(crs, crs.geodetic_crs or "EPSG:4326", always_xy=True)
-            lon, lat = to_lonlat.transform(x, y)
-            ellipsoid = crs.get_geod() or pyproj.Geod(ellps="WGS84")
-            (south, east), _, (down, across) = ellipsoid.inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
+            to_lonlat, radians, ellipsoid = geodesy(self.crs)
+            lon, lat = radians * np.array(to_lonlat.transform(x, y))
+            first = np.repeat(lon[0], 2), np.repeat(lat[0], 2)
+            (south, east), _, (down, across) = ellipsoid.inv(*first, lon[1:], lat[1:], radians=True)
         except ProjError as error:
             reason = str(error).rstrip(".")
         else:
             if math.isfinite(down * across) and down * across > 0:
-                return down, across, abs(math.sin(math.radians(south - east)))
+                return float(down), float(across), abs(math.sin(south - east))
             reason = "the centre of the raster is not on Earth"
         raise GridError(
             f"the pixel size cannot be measured in {crs_label(self.crs)}: {reason}. Warp the raster to another CRS "
@@ -266,6 +265,39 @@ class Grid:
 def transformer(source: CRS, target: CRS) -> pyproj.Transformer:
     """From x, y in one CRS to x, y in another; threads may share it."""
     return pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+
+
+def definition(crs: CRS) -> pyproj.CRS:
+    """What PROJ knows of a CRS."""
+    return _parsed(crs.to_wkt())
+
+
+@lru_cache(maxsize=64)
+def _parsed(wkt: str) -> pyproj.CRS:
+    """PROJ parses a CRS in as much time as it transforms the nodes of a row of pixels."""
+    return pyproj.CRS.from_wkt(wkt)
+
+
+def is_local_crs(crs: CRS) -> bool:
+    """True for a CRS without a position on Earth, such as that of a building site; its unit has a length."""
+    return bool(definition(crs).is_engineering)
+
+
+def geodesy(crs: CRS) -> tuple[pyproj.Transformer, float, pyproj.Geod]:
+    """From a CRS to longitude and latitude; radians in a unit of these, which may be grads; the ellipsoid.
+
+    Raises:
+        ProjError: the CRS has no longitude and latitude.
+    """
+    return _geodesy(crs.to_wkt())
+
+
+@lru_cache(maxsize=16)
+def _geodesy(wkt: str) -> tuple[pyproj.Transformer, float, pyproj.Geod]:
+    crs = _parsed(wkt)
+    geodetic = crs.geodetic_crs or pyproj.CRS.from_epsg(4326)
+    to_lonlat = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
+    return to_lonlat, geodetic.axis_info[0].unit_conversion_factor, crs.get_geod() or pyproj.Geod(ellps="WGS84")
 
 
 def _spread(length: int, side: int, most: int, align: int) -> list[int]:
@@ -330,7 +362,7 @@ def horizontal(crs: CRS | None) -> CRS | None:
     """
     if crs is None:
         return None
-    described = pyproj.CRS.from_wkt(crs.to_wkt())
+    described = definition(crs)
     flat = described.sub_crs_list[0] if described.is_compound else described
     if not flat.is_geocentric:
         flat = flat.to_2d()

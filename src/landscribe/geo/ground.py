@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from scipy.ndimage import map_coordinates
 
-from landscribe.geo.grid import Grid
+from landscribe.geo.grid import Grid, is_local_crs
 from landscribe.geo.pixel_area import REACH_M, SAME, is_by_row, node_counts, sides_at
 
 Floats = NDArray[np.float64]
@@ -37,7 +36,7 @@ class Ground:
         if grid.crs is None:
             return None
         rows, cols = np.zeros(1), np.zeros(1)
-        if pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_engineering:
+        if is_local_crs(grid.crs):
             sides = grid.pixel_sides
             local = None if sides is None else np.array([sides[0] ** 2, 0, sides[1] ** 2])[:, None, None]
             return None if local is None else cls(rows, cols, local)

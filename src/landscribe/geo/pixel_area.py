@@ -1,15 +1,13 @@
 """Pixel area: how large pixels are on the ellipsoid, in any CRS."""
 
 import math
-from functools import lru_cache
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 
-from landscribe.geo.grid import Grid
+from landscribe.geo.grid import Grid, definition, geodesy, is_local_crs
 
 _NODES, _MOST_NODES = 9, 257
 """Points along each axis at which pixels are measured, and those of a wide grid; measures are interpolated between."""
@@ -38,7 +36,7 @@ def pixel_areas(grid: Grid) -> float | Floats:
     """
     if grid.crs is None:
         return np.nan
-    if _definition(grid.crs.to_wkt()).is_engineering:
+    if is_local_crs(grid.crs):
         down, across = grid.pixel_sides or (np.nan, np.nan)
         return down * across
     return _areas_by_row(grid) if is_by_row(grid) else _areas_between_nodes(grid)
@@ -68,13 +66,13 @@ def is_by_row(grid: Grid) -> bool:
     """True if all pixels of a row are equally large: those of a grid in longitude and latitude that is not rotated."""
     assert grid.crs is not None
     is_straight = grid.transform.b == grid.transform.d == 0
-    return is_straight and _definition(grid.crs.to_wkt()).is_geographic
+    return is_straight and definition(grid.crs).is_geographic
 
 
 def _areas_by_row(grid: Grid) -> float | Floats:
     """As `pixel_areas`, of such a grid: the integral of the area element over the latitudes of each row."""
     assert grid.crs is not None
-    _, radians, ellipsoid = _geodesy(grid.crs.to_wkt())
+    _, radians, ellipsoid = geodesy(grid.crs)
     points, weights = np.polynomial.legendre.leggauss(5)
     rows = np.arange(grid.height)[:, None] + (points + 1) / 2
     latitudes = radians * (grid.transform.f + grid.transform.e * rows)
@@ -116,9 +114,8 @@ def metres_per_unit(crs: CRS, xy: Floats, reach: Floats) -> Floats:
     Returns:
         (n, 2, 2), upper triangular; NaN where the CRS has no longitude and latitude.
     """
-    definition = _definition(crs.to_wkt())
-    if definition.is_engineering:
-        return np.tile(np.eye(2) * definition.axis_info[0].unit_conversion_factor, (len(xy), 1, 1))
+    if is_local_crs(crs):
+        return np.tile(np.eye(2) * definition(crs).axis_info[0].unit_conversion_factor, (len(xy), 1, 1))
     x, y = xy.T
     east = (_on_ellipsoid(crs, x + reach, y) - _on_ellipsoid(crs, x - reach, y)) / (2 * reach[:, None])
     north = (_on_ellipsoid(crs, x, y + reach) - _on_ellipsoid(crs, x, y - reach)) / (2 * reach[:, None])
@@ -164,7 +161,7 @@ def pixel_sides_of_rows(grid: Grid, rows: Floats) -> Floats:
     Rows beside the Earth, as those above a pole, have the sides of the nearest row on it.
     """
     assert grid.crs is not None
-    if _definition(grid.crs.to_wkt()).is_engineering:
+    if is_local_crs(grid.crs):
         return np.tile(grid.pixel_sides or (np.nan, np.nan), (len(rows), 1))
     sides = np.stack(
         [np.linalg.norm(side, axis=-1) for side in sides_at(grid, rows, np.full(len(rows), grid.width / 2), reach=0.5)],
@@ -185,7 +182,7 @@ def _points(grid: Grid, rows: Floats, cols: Floats) -> Floats:
 
 def _on_ellipsoid(crs: CRS, x: Floats, y: Floats) -> Floats:
     """Points (..., 3) of the ellipsoid in metres from its centre; NaN where the CRS has no coordinates."""
-    to_lonlat, radians, ellipsoid = _geodesy(crs.to_wkt())
+    to_lonlat, radians, ellipsoid = geodesy(crs)
     lon, lat = (radians * angle for angle in to_lonlat.transform(x, y))
     with np.errstate(invalid="ignore"):
         # Radius of curvature in the prime vertical (Snyder 1987, "Map Projections: A Working Manual", equation 4-20).
@@ -196,21 +193,6 @@ def _on_ellipsoid(crs: CRS, x: Floats, y: Floats) -> Floats:
             prime * (1 - ellipsoid.es) * np.sin(lat),
         )
     return np.stack(points, axis=-1)
-
-
-@lru_cache(maxsize=16)
-def _definition(wkt: str) -> pyproj.CRS:
-    """PROJ parses a CRS in as much time as it transforms the nodes of a row of pixels."""
-    return pyproj.CRS.from_wkt(wkt)
-
-
-@lru_cache(maxsize=16)
-def _geodesy(wkt: str) -> tuple[pyproj.Transformer, float, pyproj.Geod]:
-    """From a CRS to longitude and latitude; radians in a unit of these; the ellipsoid."""
-    crs = _definition(wkt)
-    geodetic = crs.geodetic_crs or pyproj.CRS.from_epsg(4326)
-    to_lonlat = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
-    return to_lonlat, geodetic.axis_info[0].unit_conversion_factor, crs.get_geod() or pyproj.Geod(ellps="WGS84")
 
 
 def _interpolated(nodes: Floats, rows: Floats, cols: Floats, shape: tuple[int, int]) -> Floats:

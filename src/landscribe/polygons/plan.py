@@ -49,8 +49,7 @@ class PolygonPlan:
     def strips(self) -> Iterator[Window]:
         """Whole rows of the raster, from north to south."""
         grid = self.codes.raster.grid
-        for row in range(0, grid.height, self.strip_rows):
-            yield Window(row, 0, min(self.strip_rows, grid.height - row), grid.width)
+        return grid.strips(self.strip_rows * grid.width, block=1)
 
     @property
     def tracing(self) -> Tracing:

@@ -9,7 +9,6 @@ from pathlib import Path
 from landscribe import progress
 from landscribe.geo.access import bounded_block_cache, without_secrets
 from landscribe.geo.tiling import Unit
-from landscribe.geo.vectors.feature_files import may_write_style
 from landscribe.maps.areas import Areas, ClassAreas, format_areas, total_areas
 from landscribe.maps.assembly.cog import BandMetadata, assemble, move_into_place, unit_sources
 from landscribe.maps.assembly.sources import Sources
@@ -24,10 +23,10 @@ from landscribe.maps.class_map import (
     trained_tag,
 )
 from landscribe.maps.layers import CLASS, UNCERTAINTY, Layer
-from landscribe.maps.legends.style import colormap, side_files
+from landscribe.maps.legends.style import colormap, new_side_files
 from landscribe.maps.sieve import Sieve
 from landscribe.maps.unit_store import UnitStore
-from landscribe.outputs import write_text
+from landscribe.outputs import remove_stale
 from landscribe.prediction.plan import MapPlan
 
 log = logging.getLogger(__name__)
@@ -74,15 +73,10 @@ class _Assembler:
             layer, parts = _SIEVED, self._sieve(self.plan.sieve)
         areas = total_areas(self.plan.classes, parts)
         out = self.plan.paths.map
-        built = [(self._map(layer, areas), out)]
-        for side, text in side_files(out, self.plan.classes).items():
-            if side.suffix != ".qml" or may_write_style(side, text):
-                write_text(self.store.folder / side.name, text)
-                built.append((self.store.folder / side.name, side))
-        built += self._layers()
-        # Layers may lie on another disk. They move first: when that disk is full, no style is left without its map.
-        for file, path in reversed(built):
-            move_into_place(file, path)
+        built = [*self._layers(), (self._map(layer, areas), out)]
+        for file, path in built:
+            remove_stale(path)
+            move_into_place(file, path, new_side_files(out, self.plan.classes) if path == out else {})
         log.info("%s: %s", out.name, format_areas(areas))
 
     def _map(self, layer: Layer, areas: Areas) -> Path:

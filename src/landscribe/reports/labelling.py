@@ -10,14 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-import pyproj
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.errors import GridError, OutputError, RecipeError
 from landscribe.estimation.reference_sample import ReferenceSample
-from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, Window, transformer
+from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, Window, is_local_crs, transformer
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_text
 from landscribe.reports.figures import Limits, limits_of, photo, shown_bands, stretched, thinned
@@ -147,7 +146,7 @@ def _picture(number: int, corners: NDArray[np.float64], image: Raster, limits: L
 def _positions(sample: ReferenceSample) -> list[str]:
     """Latitude and longitude of the centre of each unit; empty texts without a CRS that has them."""
     crs = sample.design.map.grid.crs
-    if crs is None or pyproj.CRS.from_wkt(crs.to_wkt()).is_engineering:
+    if crs is None or is_local_crs(crs):
         return [""] * len(sample.units)
     x, y = sample.units["x"].to_numpy(), sample.units["y"].to_numpy()
     longitudes, latitudes = transformer(crs, LONLAT).transform(x, y)

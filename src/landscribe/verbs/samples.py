@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import filecmp
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from landscribe.errors import RecipeError
-from landscribe.outputs import atomic_file, claim, output_path, require_absent, require_apart, scratch_folder
+from landscribe.outputs import atomic_files, claim, output_path, require_absent, require_apart
 from landscribe.spec import nearest
 
 if TYPE_CHECKING:
@@ -139,13 +138,15 @@ def sample(
 
             require_labelling_page(page, plan.size)
         drawn = draw_sample(plan)
-        folder = claims.enter_context(scratch_folder(path))
+        outside = {} if page is None or page.parent == path.parent else {page.name: page}
+        temporary = claims.enter_context(atomic_files(path, *outside.values()))
         for name in forms:
-            FORMS[name].write(drawn, form_path(folder / path.name, name))
+            FORMS[name].write(drawn, form_path(temporary, name))
         if page is not None and imagery is not None:
-            write_labelling_page(drawn, imagery, folder / page.name)
-        drawn.save(folder / path.name)
-        _move_out(folder, path, page, overwrite=overwrite)
+            write_labelling_page(drawn, imagery, temporary.with_name(page.name))
+        drawn.save(temporary)
+        for file in temporary.parent.iterdir():
+            _require_replaceable(file, outside.get(file.name, path.with_name(file.name)), overwrite=overwrite)
     return drawn
 
 
@@ -154,23 +155,7 @@ def _is_sheet(path: Path) -> bool:
     return path.is_file() and b'name="generator" content="landscribe"' in path.read_bytes()[:1024]
 
 
-def _move_out(folder: Path, path: Path, page: Path | None, *, overwrite: bool) -> None:
-    """Move the files in a folder to their paths, the sample last: when it exists, all do.
-
-    Args:
-        folder: holds all files of the sample.
-        path: of the sample; the others lie beside it.
-        page: of the sheet.
-        overwrite: replace files.
-
-    Raises:
-        OutputError: a file of another content exists. One of the same content is left of a killed command.
-    """
-    pages = {} if page is None else {page.name: page}
-    moves = [(file, pages.get(file.name, path.with_name(file.name))) for file in folder.iterdir()]
-    for file, out in moves:
-        if not (out.is_file() and filecmp.cmp(file, out, shallow=False)):
-            require_absent(out, overwrite=overwrite)
-    for file, out in sorted(moves, key=lambda move: move[1] == path):
-        with atomic_file(out) as temporary:  # the sheet may lie on another disk
-            shutil.move(file, temporary)
+def _require_replaceable(file: Path, out: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if a file of another content lies at `out`. One of the same content is left of a kill."""
+    if not (out.is_file() and filecmp.cmp(file, out, shallow=False)):
+        require_absent(out, overwrite=overwrite)

@@ -14,6 +14,7 @@ from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError, LabelError, OutsideError
+from landscribe.geo.classes import default_colour
 from landscribe.geo.grid import Window
 from worlds import METRE, UTM, noise, pixel_box, write_polygons, write_raster
 
@@ -89,6 +90,25 @@ def test_overlaps_within_a_class_are_not_reported(image, tmp_path):
     mask, classes, warnings = opened(spec(image, tmp_path, kind=["a", "a", "b"]))
     assert counts(mask, classes) == {"a": 700, "b": 64}
     assert warnings == []
+
+
+def test_a_label_that_begins_with_a_hash_is_no_colour(image, tmp_path):
+    source = spec(image, tmp_path, kind=["#forest", "b", "#3C1098"])
+    mask, classes, _ = opened(source)
+    assert classes.names == ("background", "#3C1098", "#forest", "b")
+    assert [entry.colour for entry in classes if entry.name != "#3C1098"] == [
+        default_colour(index, background=index == 0) for index in (0, 2, 3)
+    ]
+    table = [
+        ClassSpec(name="forest", value=7, label="#forest"),
+        ClassSpec(name="b", value=2, label="b"),
+        ClassSpec(name="roof", value=3, label="#3c1098"),
+    ]
+    again, named, _ = opened(source, table)
+    assert counts(again, named) | {"background": 0} == {
+        "forest": counts(mask, classes)["#forest"], "b": counts(mask, classes)["b"],
+        "roof": counts(mask, classes)["#3C1098"], "background": 0,
+    }  # fmt: skip
 
 
 # Thin polygons --------------------------------------------------------------------------------------------------

@@ -239,6 +239,13 @@ def test_grey_is_a_colour_where_the_class_table_has_colours(labels_of):
     np.testing.assert_array_equal(values, SQUARE)
 
 
+def test_a_label_that_begins_with_a_hash_makes_no_colours_of_a_mask(labels_of):
+    table = [ClassSpec(name="a", value=0, label=0), ClassSpec(name="b", value=1, label=1)]
+    table.append(ClassSpec(name="forest", value=2, label="#forest"))
+    values, _ = labels_of(SQUARE, table)
+    np.testing.assert_array_equal(values, SQUARE)
+
+
 def test_whole_numbers_as_floats_are_class_values(labels_of):
     mask = SQUARE.astype(np.float32) * 3
     mask[0] = np.nan

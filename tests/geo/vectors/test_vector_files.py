@@ -327,6 +327,21 @@ def test_rings_that_are_no_rings_are_refused_or_dropped(tmp_path, ring, caplog):
     assert "drops 1 of 2 features, which have no area (road 1)" in caplog.text
 
 
+@pytest.mark.parametrize("several", [True, False])
+def test_dropped_points_are_counted_also_where_features_have_several_points(tmp_path, several, caplog):
+    geometries = [
+        shapely.MultiPoint([(1, 1), (2, 2), (3, 3)] if several else [(1, 1)]),
+        None,
+        shapely.Point(),
+        shapely.Point(4, 4),
+    ]
+    path = tmp_path / "a.gpkg"
+    gpd.GeoDataFrame({"kind": ["house", "road", "pond", "house"]}, geometry=geometries, crs=UTM).to_file(path)
+    read = Features.read(path, field="kind", geometry_types=POINTS, fix_geometries=True)
+    assert read.labels == ("house",) * (4 if several else 2)
+    assert "a.gpkg: --fix-geometries drops 2 of 4 features, which have no position (road 1, pond 1)" in caplog.text
+
+
 def test_polygons_with_coordinates_that_are_not_finite_are_dropped_by_fixing(tmp_path):
     path = tmp_path / "a.gpkg"
     with np.errstate(invalid="ignore"):

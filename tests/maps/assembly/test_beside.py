@@ -103,7 +103,7 @@ def test_a_map_whose_removal_was_killed_has_all_its_pixels_again(tmp_path, model
     plan = planned(model, raster, tmp_path / "map.tif")
     store = run(plan)
     with monkeypatch.context() as patch:
-        patch.setattr("landscribe.outputs._flush_to_disk", lambda _: None)
+        patch.setattr("landscribe.outputs.atomic._flush_to_disk", lambda _: None)
         patch.setattr(Path, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
             store.remove()

@@ -44,7 +44,7 @@ def composed(tmp_path: Path, layer: Layer, pixels: np.ndarray, windows: list[Win
     source = write_raster(tmp_path / "source.tif", pixels, nodata=layer.nodata)
     colormap = {0: (255, 0, 0, 255), 1: (0, 9, 0, 255)} if layer is CLASS else None
     metadata = BandMetadata(tuple(f"band {k}" for k in range(len(pixels))), {"NOTE": "a < b"}, colormap)
-    merge([(source, windows or [grid.window])], grid, layer, metadata, tmp_path / "out.tif")
+    merge([(source, windows or [grid.window])], grid, layer, metadata, tmp_path / "out.tif", {})
     return tmp_path / "out.tif"
 
 
@@ -186,7 +186,7 @@ def test_a_map_of_more_than_2_gigapixels_has_its_pixels(tmp_path):
     with rasterio.open(source, "w", **layout, **shape, crs=UTM, transform=METRE) as target:
         target.write(pixels, window=place)
     grid = Grid(UTM, METRE, side, side)
-    merge([(source, [window])], grid, CLASS, BandMetadata(("class",), {}), tmp_path / "out.tif")
+    merge([(source, [window])], grid, CLASS, BandMetadata(("class",), {}), tmp_path / "out.tif", {})
     with tifffile.TiffFile(tmp_path / "out.tif") as file:
         assert file.is_bigtiff
     with rasterio.open(tmp_path / "out.tif") as mapped:

@@ -21,7 +21,7 @@ from landscribe.data.scenes.polygon_files import require_stated_crs
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, RecipeError, listed
 from landscribe.geo.classes import label_key
-from landscribe.geo.features import Features, extent_label, report_dropped
+from landscribe.geo.features import Features, extent_label
 from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.pixel_area import metres_per_unit
 from landscribe.geo.rasters.raster import Raster
@@ -166,8 +166,7 @@ def _read(
         crs=labels.label_crs,
         may_be_empty=own,
     )
-    table = usable_geometries(read.table, path, POLYGONS, fix=labels.fix_geometries)
-    report_dropped(read.table, table, field, path)
+    table = usable_geometries(read.table, path, POLYGONS, field, fix=labels.fix_geometries)
     crs = CRS.from_wkt(table.crs.to_wkt())
     score_field = spec.score_field or next((name for name in _SCORE_FIELDS if name in table.columns), None)
     if table.empty:

@@ -7,7 +7,7 @@ from typing import Any
 from landscribe.data.scenes.spec import ClassSpec
 from landscribe.errors import LabelError
 from landscribe.geo.access import require_file
-from landscribe.geo.classes import IGNORE
+from landscribe.geo.classes import IGNORE, hex_colour
 
 TEMPLATE = "esri_model_definition.emd"
 SHIFT = "LandscribeValueShift"
@@ -51,4 +51,4 @@ def _colour(channels: Any) -> str | None:
     """The colour "#rrggbb" of [red, green, blue]; None where ArcGIS wrote no colour."""
     if not isinstance(channels, list) or len(channels) < 3 or min(channels[:3]) < 0:
         return None
-    return "#" + "".join(f"{int(channel):02x}" for channel in channels[:3])
+    return hex_colour([int(channel) for channel in channels[:3]])

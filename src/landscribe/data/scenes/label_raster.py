@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.scenes.polygon_files import PolygonFiles
-from landscribe.data.scenes.spec import SceneSpec, is_colour
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, ResourceError
-from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, look_up
+from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, is_colour, look_up
 from landscribe.geo.grid import Grid, Window, size_label
 from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.converted import filled

@@ -18,7 +18,7 @@ from landscribe.data.scenes.label_formats import (
 )
 from landscribe.data.scenes.label_polygons import LabelPolygons
 from landscribe.data.scenes.polygon_files import PolygonFiles
-from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName
 from landscribe.errors import (
     ClassError,
     EmptyError,
@@ -38,6 +38,7 @@ from landscribe.geo.classes import (
     Classes,
     Label,
     default_colour,
+    is_colour,
     label_key,
     plain_labels,
 )

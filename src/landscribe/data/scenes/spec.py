@@ -119,13 +119,3 @@ class ClassSpec(Spec):
     label: Annotated[int, Field(ge=-(2**63), lt=2**63)] | str | None = None
     """Label of this class in the label data; "#rrggbb" in coloured masks. Default: the value for label rasters, the
     name for polygons."""
-
-    @field_validator("label")
-    @classmethod
-    def _lower_case_colour(cls, label: int | str | None) -> int | str | None:
-        return label.lower() if isinstance(label, str) and is_colour(label) else label
-
-
-def is_colour(label: int | str) -> bool:
-    """True for "#rrggbb"."""
-    return isinstance(label, str) and len(label) == len("#rrggbb") and label.startswith("#")

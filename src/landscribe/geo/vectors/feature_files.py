@@ -155,7 +155,9 @@ def _write_shapefile(features: FeatureStream, path: Path) -> None:
         schema, lambda: (_shortened(batch.rename_columns(schema.names), schema) for batch in features.batches()),
         features.geometry_type, features.crs, features.layer,
     )  # fmt: skip
-    _write_by_gdal(renamed, path, "ESRI Shapefile", {"ENCODING": "UTF-8"})
+    written = path.with_suffix(".shp")  # GDAL writes no .SHP
+    _write_by_gdal(renamed, written, "ESRI Shapefile", {"ENCODING": "UTF-8"})
+    written.rename(path)
 
 
 def _shortened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -1,5 +1,6 @@
 """Geometries of a table of features: their types, and what is null, empty or invalid."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 
@@ -9,6 +10,9 @@ import shapely
 from numpy.typing import NDArray
 
 from landscribe.errors import LabelError, counted
+from landscribe.geo.vectors.columns import column
+
+log = logging.getLogger(__name__)
 
 POLYGONS = ("Polygon", "MultiPolygon")
 POINTS = ("Point",)
@@ -16,13 +20,16 @@ POINTS = ("Point",)
 _COLLECTION = shapely.GeometryType.GEOMETRYCOLLECTION
 
 
-def usable_geometries(table: gpd.GeoDataFrame, name: str, types: Sequence[str], *, fix: bool) -> gpd.GeoDataFrame:
-    """The features whose geometries can be used; MultiPoints become points.
+def usable_geometries(
+    table: gpd.GeoDataFrame, name: str, types: Sequence[str], field: str | None, *, fix: bool
+) -> gpd.GeoDataFrame:
+    """The features whose geometries can be used; a warning says how many are dropped. MultiPoints become points.
 
     Args:
         table: features.
         name: of the file, for messages.
         types: the accepted types.
+        field: the column of labels, which the warning counts; None without one.
         fix: make invalid geometries valid, take the polygons out of collections, and drop what is null or empty.
 
     Raises:
@@ -30,7 +37,9 @@ def usable_geometries(table: gpd.GeoDataFrame, name: str, types: Sequence[str], 
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of coordinates that are nan
-        table = _valid(table, name, types, fix=fix)
+        table, dropped = _valid(table, name, types, fix=fix)
+    if len(dropped):
+        _report_dropped(dropped, len(table) + len(dropped), name, types, field)
     if tuple(types) == POINTS and (table.geom_type == "MultiPoint").any():
         table = table.explode(ignore_index=True)
     counts = table.geometry.geom_type.value_counts(sort=False)
@@ -52,14 +61,28 @@ def _remedy(kinds: set[str], types: Sequence[str]) -> str:
     return "Turn lines into polygons (in QGIS: Lines to polygons if they are closed, else Buffer), or remove these."
 
 
-def _valid(table: gpd.GeoDataFrame, name: str, types: Sequence[str], *, fix: bool) -> gpd.GeoDataFrame:
+def _report_dropped(dropped: gpd.GeoDataFrame, count: int, name: str, types: Sequence[str], field: str | None) -> None:
+    """Warn of the dropped ones of so many features, by label."""
+    # As text: lists and objects cannot be counted.
+    counts = {} if field is None else column(dropped, field, name).map(str).value_counts().to_dict()
+    labels = ", ".join(f"{label} {count}" for label, count in counts.items())
+    log.warning(
+        "%s: --fix-geometries drops %d of %d features, which have no %s%s", name, len(dropped), count,
+        "position" if tuple(types) == POINTS else "area", f" ({labels})" if labels else "",
+    )  # fmt: skip
+
+
+def _valid(
+    table: gpd.GeoDataFrame, name: str, types: Sequence[str], *, fix: bool
+) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
+    """The features with valid geometries, and those that are dropped."""
     geometry = table.geometry
     null = geometry.isna()
     empty = ~null & geometry.is_empty
     invalid = ~null & ~empty & ~(geometry.is_valid & _is_finite(geometry.to_numpy()))
     collection = ~null & (geometry.geom_type == "GeometryCollection")
     if not (null | empty | invalid | (collection if fix else False)).any():
-        return table
+        return table, table[:0]
     problems = "; ".join(
         f"{int(rows.sum())} {problem} (feature {rows.to_numpy().argmax()})"
         for problem, rows in (("null", null), ("empty", empty), ("invalid", invalid))
@@ -75,13 +98,13 @@ def _valid(table: gpd.GeoDataFrame, name: str, types: Sequence[str], *, fix: boo
     fixed.geometry = gpd.GeoSeries(
         _fixed(geometry.to_numpy(), (invalid | collection).to_numpy(), types), index=table.index, crs=table.crs
     )
-    kept = fixed[~fixed.geometry.isna() & ~fixed.geometry.is_empty]
-    if kept.empty:
+    is_dropped = fixed.geometry.isna() | fixed.geometry.is_empty
+    if is_dropped.all():
         raise LabelError(
             f"{name} has bad geometries in its {counted(len(table), 'feature')}: "
             f"{problems or 'collections without polygons'}. None of them can be fixed. Correct the file."
         )
-    return kept
+    return fixed[~is_dropped], fixed[is_dropped]
 
 
 def _is_finite(geometries: NDArray[np.object_]) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ overview first, and their positions entered (docs/decisions/0034-assembly-by-blo
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from landscribe.maps.assembly.blocks import BLOCK, Blocks
 from landscribe.maps.assembly.sources import Source
 from landscribe.maps.layers import Layer
 from landscribe.maps.unit_store import UnitStore
-from landscribe.outputs import atomic_file, remove_stale, scratch_folder, write_text
+from landscribe.outputs import atomic_files, scratch_folder, write_text
 
 _LENGTH = 4
 """Bytes of a block's length, which GDAL's layout has before it; as many of its last bytes are repeated after it."""
@@ -69,7 +69,12 @@ def unit_sources(store: UnitStore, units: Sequence[Unit], layer: Layer) -> list[
 
 
 def merge(
-    maps: Sequence[tuple[Path, Sequence[Window]]], grid: Grid, layer: Layer, metadata: BandMetadata, out: Path
+    maps: Sequence[tuple[Path, Sequence[Window]]],
+    grid: Grid,
+    layer: Layer,
+    metadata: BandMetadata,
+    out: Path,
+    side_files: Mapping[Path, str],
 ) -> None:
     """Write one file that holds windows of several files on the same grid.
 
@@ -80,6 +85,7 @@ def merge(
         layer: which layer.
         metadata: as of `assemble`.
         out: the file to write; its folder exists.
+        side_files: texts beside it, by path.
 
     Raises:
         OutputError: the file cannot be written whole.
@@ -87,23 +93,23 @@ def merge(
     sources = [Source(path, own, own) for path, windows in maps for own in _inside(windows, grid)]
     with scratch_folder(out) as folder:
         built = _composed(Blocks(folder, layer, grid.shape, len(metadata.bands)), sources, grid, metadata)
-        with atomic_file(out) as temporary:
-            shutil.move(built, temporary)
+        move_into_place(built, out, side_files)
 
 
 def _inside(windows: Sequence[Window], grid: Grid) -> Iterator[Window]:
     return (part for part in (window & grid.window for window in windows) if not part.is_empty)
 
 
-def move_into_place(built: Path, out: Path) -> None:
-    """Move a finished file to its path, whole or not at all; the path may be on another disk.
+def move_into_place(built: Path, out: Path, side_files: Mapping[Path, str]) -> None:
+    """Move a finished file to its path and write the texts beside it, all or none; the path may be on another disk.
 
     Raises:
         OutputError: it cannot be written there.
     """
-    remove_stale(out)
-    with atomic_file(out) as temporary:
+    with atomic_files(out) as temporary:
         shutil.move(built, temporary)
+        for side, text in side_files.items():
+            temporary.with_name(side.name).write_text(text, encoding="utf-8")
 
 
 def _composed(blocks: Blocks, sources: Sequence[Source], grid: Grid, metadata: BandMetadata) -> Path:

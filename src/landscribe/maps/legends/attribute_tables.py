@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pyogrio
 
 from landscribe.errors import first_line, is_printable
-from landscribe.geo.classes import IGNORE, Classes, has_numbers, label_key
+from landscribe.geo.classes import IGNORE, Classes, has_numbers, hex_colour, label_key
 from landscribe.geo.rasters.metadata import log_once
 from landscribe.geo.rasters.whole_files import read_palette
 from landscribe.geo.spec import NodataValue
@@ -40,7 +40,7 @@ class AttributeTable:
     def of(cls, path: str) -> "AttributeTable":
         """The tables of a raster file; empty without one. A damaged one is left out with a warning."""
         of_gdal, of_arcgis = _read(f"{path}.aux.xml", _aux_xml), _read(f"{path}.vat.dbf", _vat)
-        palette = {value: _hex(colour[:3]) for value, colour in (read_palette(path) or {}).items() if colour[3]}
+        palette = {value: hex_colour(colour[:3]) for value, colour in (read_palette(path) or {}).items() if colour[3]}
         return cls(_without_ambiguous(of_arcgis.names | of_gdal.names), palette | of_arcgis.colours | of_gdal.colours)
 
     def without(self, value: NodataValue) -> "AttributeTable":
@@ -186,11 +186,7 @@ def _colours(columns: Collection[_Column]) -> list[str] | None:
     if len(channels) < len(_COLOURS):
         return None
     whole = 1 if max(map(max, channels)) <= 1 else 255
-    return [_hex([round(255 * channel / whole) for channel in row]) for row in zip(*channels, strict=True)]
-
-
-def _hex(colour: Sequence[int]) -> str:
-    return "#" + "".join(f"{min(max(channel, 0), 255):02x}" for channel in colour)
+    return [hex_colour([round(255 * channel / whole) for channel in row]) for row in zip(*channels, strict=True)]
 
 
 def _without_ambiguous(names: dict[int, str]) -> dict[int, str]:

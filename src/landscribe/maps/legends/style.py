@@ -5,7 +5,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from landscribe.geo.classes import Classes, rgb
-from landscribe.geo.vectors.feature_files import style_mark
+from landscribe.geo.vectors.feature_files import may_write_style, style_mark
 
 
 def colormap(classes: Classes) -> dict[int, tuple[int, int, int, int]]:
@@ -115,6 +115,12 @@ def _fill_symbol(name: str, colour: tuple[int, int, int]) -> str:
         f'      <symbol name="{name}" type="fill" alpha="1" clip_to_extent="1" force_rhr="0">'
         f'<layer class="SimpleFill" enabled="1" locked="0" pass="0"><Option type="Map">{rows}</Option></layer></symbol>'
     )
+
+
+def new_side_files(path: Path, classes: Classes) -> dict[Path, str]:
+    """The side files of a map that is written; a style of the user stays, with a warning, and none is written."""
+    texts = side_files(path, classes)
+    return {side: text for side, text in texts.items() if side.suffix != ".qml" or may_write_style(side, text)}
 
 
 def side_files(path: Path, classes: Classes) -> dict[Path, str]:
