@@ -4,7 +4,8 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -108,27 +109,6 @@ class Segmenter(lightning.LightningModule):
         for part in self.frozen:
             freeze(part)
         self._stop_without_progress()
-
-    def on_train_start(self) -> None:
-        """Compile the network, if the settings say so. Its weights and copies stay those of the network itself."""
-        if not self.spec.compile:
-            return
-        if type(self.network).training_loss is not Segmentation.training_loss:
-            log.warning("training: %s is not compiled: it is trained by several heads", self.spec.architecture)
-        elif self.trainer.world_size > 1:
-            # Their synchronised normalisations cut it into many graphs; the gain is not measured.
-            log.warning("training: %s is not compiled: several processes train it", self.spec.architecture)
-        else:
-            # torch's documented switch: a network that cannot be compiled runs as it is.
-            torch._dynamo.config.suppress_errors = True  # noqa: SLF001
-            # A CUDA graph overwrites what its last run returned, the gradients of an accumulated batch among it.
-            mode = "reduce-overhead" if self.spec.accumulate == 1 else "default"
-            self.network.compile(mode=mode, dynamic=False)
-
-    def on_train_end(self) -> None:
-        """Leave the network itself: the caller may run it on other sizes."""
-        if vars(self.network).pop("_compiled_call_impl", None) is not None:
-            torch._dynamo.config.suppress_errors = False  # noqa: SLF001
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
         """Convert what the device cannot hold."""
@@ -369,6 +349,36 @@ class Segmenter(lightning.LightningModule):
     def _seconds(self) -> float:
         """Seconds of training so far, those before a resume included."""
         return self._seconds_before + time.monotonic() - getattr(self, "_started", time.monotonic())
+
+
+@contextmanager
+def compiled(network: Segmentation, spec: TrainSpec, processes: int) -> Iterator[None]:
+    """Compile the network if the settings say so, until the context ends: the caller may run it on other sizes.
+
+    Its weights and copies stay those of the network itself. The settings of torch.compile return to those of the
+    caller, also after an error: a backend that is compiled later must say that it cannot be.
+    """
+    if not spec.compile:
+        yield
+    elif type(network).training_loss is not Segmentation.training_loss:
+        log.warning("training: %s is not compiled: it is trained by several heads", spec.architecture)
+        yield
+    elif processes > 1:
+        # Their synchronised normalisations cut it into many graphs; the gain is not measured.
+        log.warning("training: %s is not compiled: several processes train it", spec.architecture)
+        yield
+    else:
+        from torch._dynamo import config  # seconds
+
+        # A CUDA graph overwrites what its last run returned, the gradients of an accumulated batch among it.
+        mode = "reduce-overhead" if spec.accumulate == 1 else "default"
+        network.compile(mode=mode, dynamic=False)
+        try:
+            # torch's documented switch: a network that cannot be compiled runs as it is.
+            with config.patch(suppress_errors=True):
+                yield
+        finally:
+            network._compiled_call_impl = None  # noqa: SLF001  torch has no public inverse of Module.compile
 
 
 def one_cycle(fraction: float) -> float:

@@ -63,7 +63,7 @@ from landscribe.training.parallel import (
     validation_batches,
 )
 from landscribe.training.scaling import scaling_of
-from landscribe.training.segmenter import Segmenter
+from landscribe.training.segmenter import Segmenter, compiled
 from landscribe.training.spec import EFFORT_STEPS, TrainSpec
 
 log = logging.getLogger(__name__)
@@ -343,7 +343,8 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
             enable_model_summary=False,
         )
         try:
-            trainer.fit(segmenter, batches, held_out, ckpt_path=checkpoints.last if is_resumed else None)
+            with compiled(job.network, spec, group.count):
+                trainer.fit(segmenter, batches, held_out, ckpt_path=checkpoints.last if is_resumed else None)
             if held_out is not None and segmenter.has_unlogged_steps:
                 # If the budget ends within an epoch, Lightning does not validate it.
                 trainer.validate(segmenter, held_out, verbose=False)
