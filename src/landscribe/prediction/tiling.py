@@ -178,8 +178,10 @@ class _TilingChoice:
         fields = []
         for model in self._predictor.models:
             place_network(model.network, self._predictor.device)
-            threshold = self._spec.class_threshold
-            field = cached_receptive_field(model, self._raster, largest=window, threshold=threshold)
+            field = cached_receptive_field(
+                model, self._raster, tolerance=self._spec.tolerance, largest=window,
+                threshold=self._spec.class_threshold,
+            )  # fmt: skip
             if field is None:
                 return None
             fields.append(field)
@@ -199,7 +201,7 @@ class _TilingChoice:
         step = rounded_up(32, self._align)
         tiles = range(largest, min(_SMALLEST, largest) - 1, -step) if self._spec.tile == "auto" else [largest]
         for tile in reversed(tiles):
-            margin = field.margin(tile, tolerance=self._spec.tolerance, align=self._align)
+            margin = field.margin(tile, align=self._align)
             if self._spec.margin != "auto":
                 margin = self._spec.margin if tile - 2 * self._spec.margin >= self._align else None
             if margin is not None:
@@ -213,7 +215,7 @@ class _TilingChoice:
             tile, note = min(largest, self._aligned(_SAFE_TILE)), f"{note}, and its training size is unknown"
         else:
             tile, note = self._aligned(size), f"{note}, so tiles have the training size"
-        margin = field.margin(tile, tolerance=self._spec.tolerance, align=self._align)
+        margin = field.margin(tile, align=self._align)
         return self._tiling(tile, self._or_given(margin, tile), field, f"{measured}; {note}")
 
     def _whole(self, tile: int) -> Tiling:
