@@ -293,7 +293,7 @@ def _assess_file(
             maps, [partial(_assess_raster, *pair, classes, counting) for pair in zip(maps, specs, strict=True)]
         )
     except ClassError as error:
-        refuse_labels(error, nodata if nodata_as is None else None)
+        refuse_labels(error, nodata if nodata_as is None else None, classes, specs[0])
         raise
 
 
