@@ -22,7 +22,7 @@ from landscribe.errors import RasterError
 from landscribe.geo.access import bounded_block_cache, open_dataset
 from landscribe.geo.grid import ASSIGN_CRS, Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import ClassMap
+from landscribe.maps.class_map import ClassMap, require_probabilities_of
 from landscribe.maps.layers import OBJECT_BANDS, STEPS
 from landscribe.polygons.class_codes import ClassCodes
 from landscribe.polygons.object_numbers import blocks_of, open_numbers, read_numbers, write_numbers
@@ -118,11 +118,8 @@ class _Inputs:
     @classmethod
     def of(cls, mapped: ClassMap, layers: Raster | None, spec: ObjectSpec, values: Collection[int] | None) -> "_Inputs":
         raster = mapped.raster
-        if layers is not None and not layers.grid.is_aligned(raster.grid):
-            raise RasterError(
-                f"{layers.paths[0]} and {raster.paths[0]} lie on different grids. Expected probabilities that were "
-                "predicted with the map. Predict both in one command."
-            )
+        if layers is not None:
+            require_probabilities_of(raster, layers)
         has_inner = layers is not None and layers.bands == OBJECT_BANDS
         if spec.source == "heads" and not has_inner:
             given = "no object probabilities were given" if layers is None else (
