@@ -9,7 +9,7 @@ import numpy as np
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import aligned, rounded_up, units
 from landscribe.inference.device import place_network
-from landscribe.inference.memory import budget, estimated_memory, has_global_context
+from landscribe.inference.memory import budget, estimated_memory
 from landscribe.inference.predictor import Predictor, mapping_processes
 from landscribe.inference.receptive_field import ReceptiveField, cached_receptive_field
 from landscribe.prediction.spec import PredictSpec
@@ -132,7 +132,9 @@ class _TilingChoice:
         """True if the raster is larger than the training chips and a network has global context."""
         models = self._predictor.models
         trained = models[0].chip_size
-        return trained is not None and max(self._raster.grid.shape) > trained and any(map(has_global_context, models))
+        if trained is None or max(self._raster.grid.shape) <= trained:
+            return False
+        return any(model.has_global_context for model in models)
 
     def _or_given(self, margin: int | None, tile: int) -> int:
         """The given margin, else this one; if None, half of each side is kept."""
