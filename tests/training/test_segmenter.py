@@ -13,7 +13,8 @@ from torch._dynamo.utils import counters
 from landscribe import verbs
 from landscribe.model import Model
 from landscribe.nn import build
-from landscribe.training.segmenter import compiled, optimizer_of, update_average
+from landscribe.training.callbacks import compiled
+from landscribe.training.segmenter import optimizer_of, update_average
 from landscribe.training.spec import TrainSpec
 
 # Neither statistics of batches nor chance, and every pixel is labelled.

@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from landscribe.data.batches.read_ahead import ReadAhead
 from landscribe.errors import NetworkError
 from landscribe.inference.device import training_precision
-from landscribe.training.callbacks import quiet_lightning
-from landscribe.training.segmenter import Segmenter, compiled
+from landscribe.training.callbacks import compiled, quiet_lightning
+from landscribe.training.segmenter import Segmenter
 from landscribe.training.spec import TrainSpec
 
 # One step at each of 100 rates, from too low to learn to so high that training diverges.

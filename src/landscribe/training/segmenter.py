@@ -4,8 +4,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -349,36 +348,6 @@ class Segmenter(lightning.LightningModule):
     def _seconds(self) -> float:
         """Seconds of training so far, those before a resume included."""
         return self._seconds_before + time.monotonic() - getattr(self, "_started", time.monotonic())
-
-
-@contextmanager
-def compiled(network: Segmentation, spec: TrainSpec, processes: int) -> Iterator[None]:
-    """Compile the network if the settings say so, until the context ends: the caller may run it on other sizes.
-
-    Its weights and copies stay those of the network itself. The settings of torch.compile return to those of the
-    caller, also after an error: a backend that is compiled later must say that it cannot be.
-    """
-    if not spec.compile:
-        yield
-    elif type(network).training_loss is not Segmentation.training_loss:
-        log.warning("training: %s is not compiled: it is trained by several heads", spec.architecture)
-        yield
-    elif processes > 1:
-        # Their synchronised normalisations cut it into many graphs; the gain is not measured.
-        log.warning("training: %s is not compiled: several processes train it", spec.architecture)
-        yield
-    else:
-        from torch._dynamo import config  # seconds
-
-        # A CUDA graph overwrites what its last run returned, the gradients of an accumulated batch among it.
-        mode = "reduce-overhead" if spec.accumulate == 1 else "default"
-        network.compile(mode=mode, dynamic=False)
-        try:
-            # torch's documented switch: a network that cannot be compiled runs as it is.
-            with config.patch(suppress_errors=True):
-                yield
-        finally:
-            network._compiled_call_impl = None  # noqa: SLF001  torch has no public inverse of Module.compile
 
 
 def one_cycle(fraction: float) -> float:

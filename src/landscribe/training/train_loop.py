@@ -34,7 +34,7 @@ from landscribe.nn import Segmentation
 from landscribe.nn.encoders.weights import Weights, license_terms, resolve_weights
 from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
-from landscribe.training.callbacks import ProgressCallback, StepLogger, loggers, quiet_lightning
+from landscribe.training.callbacks import ProgressCallback, StepLogger, compiled, loggers, quiet_lightning
 from landscribe.training.checkpoint import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -63,7 +63,7 @@ from landscribe.training.parallel import (
     validation_batches,
 )
 from landscribe.training.scaling import scaling_of
-from landscribe.training.segmenter import Segmenter, compiled
+from landscribe.training.segmenter import Segmenter
 from landscribe.training.spec import EFFORT_STEPS, TrainSpec
 
 log = logging.getLogger(__name__)
