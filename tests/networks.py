@@ -64,6 +64,28 @@ class Blur(nn.Module):
         return torch.stack([0.5 - mean, mean - 0.5], dim=1)
 
 
+class Decaying(nn.Module):
+    """Class 1 where more than half of the pixels around are bright; distant pixels count little, but without end."""
+
+    reduction = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Zero where pixels are a half, as beyond the image.
+        pixels = x[:, 0].double() - 0.5
+        sums = _decaying_sums(pixels, length=4) + 0.01 * _decaying_sums(pixels, length=50)
+        return torch.stack([-sums, sums], dim=1)
+
+
+def _decaying_sums(pixels: Tensor, length: float) -> Tensor:
+    """Sums around each pixel (B, H, W), with weights that fall by e in `length` pixels along each axis."""
+    for _ in range(2):
+        side = pixels.shape[-1]
+        weights = torch.exp(-torch.arange(-side, side).double().abs() / length).roll(side)
+        spectrum = torch.fft.rfft(pixels, 2 * side) * torch.fft.rfft(weights)
+        pixels = torch.fft.irfft(spectrum, 2 * side)[..., :side].mT
+    return pixels
+
+
 class OneLayer(nn.Module):
     """A single 1 x 1 convolution to two classes."""
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 from landscribe import executor, machine, verbs
 from landscribe.data.scenes.spec import SceneSpec
@@ -16,7 +17,7 @@ from landscribe.preflight import pixels
 from landscribe.preflight.check import check
 from landscribe.recipe import Recipe
 from landscribe.training import checks
-from worlds import noise, pixel_box, write_polygons, write_raster
+from worlds import METRE, noise, pixel_box, write_polygons, write_raster
 
 H, W = 60, 80
 
@@ -123,6 +124,15 @@ def test_scenes_in_another_band_order_or_encoding_are_notes(tmp_path, texts):
     assert "note: " in found
     assert "b.tif has bands nir, red, green; they are read in the order of" in found
     assert "b.tif has scale 0.0001, offset -0.1; its numbers become those of" in found
+
+
+def test_scenes_of_other_pixels_are_a_warning_also_if_their_area_is_the_same(tmp_path, texts):
+    array = noise(3, H, W)
+    first = write_raster(tmp_path / "a.tif", array, transform=METRE @ Affine.scale(8))
+    alike = write_raster(tmp_path / "b.tif", array, transform=METRE @ Affine.scale(9, 7))
+    other = write_raster(tmp_path / "c.tif", array, transform=METRE @ Affine.scale(4, 16))
+    assert "Objects then differ" not in texts(first, alike)
+    assert "c.tif has pixels of 4 x 16 m (width x height), " in texts(first, other)
 
 
 def test_nodata_of_a_label_raster_is_a_note_with_the_way_to_make_it_a_class(tmp_path, texts):

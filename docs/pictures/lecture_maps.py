@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import landscribe as ls
 from landscribe.data.batches.augment import LabelledBatch, augment
-from landscribe.inference.receptive_field import TOLERANCE, ReceptiveField, measure_receptive_field
+from landscribe.inference.receptive_field import ReceptiveField, measure_receptive_field
 from landscribe.synthetic import CLASSES, World, draw, write
 from lecture_style import (
     BLUE,
@@ -193,15 +193,18 @@ def theoretical_fields(network: nn.Module) -> list[tuple[str, int]]:
 @functools.cache
 def effective_field(steps: int = STEPS) -> ReceptiveField:
     """Of the trained network on its scene."""
-    field = measure_receptive_field(model(steps), ls.Raster.open(scene().image), largest=1024, threshold=None)
+    raster, tolerance = ls.Raster.open(scene().image), ls.PredictSpec().tolerance
+    field = measure_receptive_field(model(steps), raster, tolerance=tolerance, largest=1024, threshold=None)
     assert field is not None
     return field
 
 
 def margin_of(field: ReceptiveField) -> int:
-    """The smallest margin around TILE pixels with which fewer pixels than TOLERANCE have another class."""
+    """The smallest margin around TILE pixels with which fewer pixels than the tolerance have another class."""
     steps = range(0, SIDE // 4, 8)  # so that a tile is a multiple of the network's 16 pixels
-    return next((margin for margin in steps if field.mismatch_of(margin, TILE + 2 * margin) < TOLERANCE), steps[-1])
+    return next(
+        (margin for margin in steps if field.mismatch_of(margin, TILE + 2 * margin) < field.tolerance), steps[-1]
+    )
 
 
 def margins(steps: int = STEPS) -> Figure:

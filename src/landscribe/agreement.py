@@ -1,7 +1,8 @@
 """Agreement of a map and its reference: measures of a matrix of (reference, map), in counts or in shares of area.
 
 Rows of a matrix are the reference, columns the map: numbers (K, K) from 0. The matrix of an `Estimate` has the map in
-its rows: pass its transpose. Measures that no pixel defines are NaN.
+its rows: pass its transpose. Accuracies, F1 and IoU need sums alone: of what agrees, of the reference and of the map.
+Measures that no pixel defines are NaN.
 """
 
 from typing import Any
@@ -10,6 +11,39 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Measure = NDArray[np.float64]
+
+
+def overall_accuracy(agreed: ArrayLike, reference: ArrayLike) -> Measure:
+    """Share of all classes, along the last axis, that agrees: (..., K) to (...)."""
+    return ratio(np.sum(agreed, axis=-1), np.sum(reference, axis=-1))
+
+
+def users_accuracy(agreed: ArrayLike, mapped: ArrayLike) -> Measure:
+    """Share of what is mapped as a class that is of it in the reference, of any shape; precision."""
+    return ratio(agreed, mapped)
+
+
+def producers_accuracy(agreed: ArrayLike, reference: ArrayLike) -> Measure:
+    """Share of a class in the reference that is mapped as it, of any shape; recall."""
+    return ratio(agreed, reference)
+
+
+def f1(agreed: ArrayLike, reference: ArrayLike, mapped: ArrayLike) -> Measure:
+    """Harmonic mean of user's and producer's accuracy, 2 TP / (2 TP + FP + FN), of any shape.
+
+    >>> f1([8, 0], reference=[10, 0], mapped=[9, 0]).round(3)
+    array([0.842,   nan])
+    """
+    return ratio(2 * np.asarray(agreed), np.add(reference, mapped))
+
+
+def iou(agreed: ArrayLike, reference: ArrayLike, mapped: ArrayLike) -> Measure:
+    """Intersection over union, TP / (TP + FP + FN), of any shape.
+
+    >>> iou([8, 0], reference=[10, 0], mapped=[9, 0]).round(3)
+    array([0.727,   nan])
+    """
+    return ratio(agreed, np.add(reference, mapped) - np.asarray(agreed))
 
 
 def kappa(matrix: ArrayLike) -> float:

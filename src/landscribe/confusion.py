@@ -1,8 +1,8 @@
 """Confusion: counts of (reference, predicted), from which every measure derives.
 
-One definition for training, assessment and report. Rows are the reference, columns the prediction.
-Measures follow Stehman & Foody 2019, "Key issues in rigorous accuracy assessment of land cover products",
-Remote Sensing of Environment 231, doi:10.1016/j.rse.2019.05.018.
+Rows are the reference, columns the prediction. The measures are those of `agreement`; they follow Stehman & Foody 2019,
+"Key issues in rigorous accuracy assessment of land cover products", Remote Sensing of Environment 231,
+doi:10.1016/j.rse.2019.05.018.
 """
 
 from dataclasses import dataclass
@@ -79,6 +79,16 @@ class Confusion:
         return int(self.counts.sum())
 
     @property
+    def _reference(self) -> Counts:
+        """(K,) pixels of each class in the reference."""
+        return np.asarray(self.counts.sum(axis=1))
+
+    @property
+    def _mapped(self) -> Counts:
+        """(K,) pixels that are predicted as each class."""
+        return np.asarray(self.counts.sum(axis=0))
+
+    @property
     def unmapped_share(self) -> float:
         """Share of the pixels with a reference class where the map has none, 0 to 1; NaN without pixels."""
         return float(ratio(np.array(self.unmapped), np.array(self.total + self.unmapped)))
@@ -89,28 +99,27 @@ class Confusion:
 
         It is also the micro average of user's accuracy, producer's accuracy and F1: each pixel has one class.
         """
-        return float(ratio(np.array(np.trace(self.counts)), np.array(self.total)))
+        return float(agreement.overall_accuracy(np.diag(self.counts), self._reference))
 
     @property
     def users_accuracy(self) -> Measure:
         """By class: share of its predicted pixels that are correct (precision); NaN without predicted pixels."""
-        return ratio(np.diag(self.counts), self.counts.sum(axis=0))
+        return agreement.users_accuracy(np.diag(self.counts), self._mapped)
 
     @property
     def producers_accuracy(self) -> Measure:
         """By class: share of its reference pixels that are correct (recall); NaN without reference pixels."""
-        return ratio(np.diag(self.counts), self.counts.sum(axis=1))
+        return agreement.producers_accuracy(np.diag(self.counts), self._reference)
 
     @property
     def f1(self) -> Measure:
         """By class: harmonic mean of user's and producer's accuracy, 2 TP / (2 TP + FP + FN)."""
-        return ratio(2 * np.diag(self.counts), self.counts.sum(axis=0) + self.counts.sum(axis=1))
+        return agreement.f1(np.diag(self.counts), self._reference, self._mapped)
 
     @property
     def iou(self) -> Measure:
         """By class: intersection over union, TP / (TP + FP + FN)."""
-        diagonal = np.diag(self.counts)
-        return ratio(diagonal, self.counts.sum(axis=0) + self.counts.sum(axis=1) - diagonal)
+        return agreement.iou(np.diag(self.counts), self._reference, self._mapped)
 
     @property
     def mean_f1(self) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import geopandas as gpd
 import numpy as np
@@ -57,9 +58,15 @@ def test_a_perfect_map_of_numbers_as_words_is_perfect_against_words_numbers_and_
 def test_a_column_that_a_map_of_one_class_does_not_need_is_to_be_left_out(tmp_path):
     mapped = class_map(tmp_path, ["fields"], (TRUTH > 0).astype(np.uint8))
     reference = write_polygons(tmp_path / "fields.gpkg", BOXES, kind=["field", "field", "plot"])
-    with pytest.raises(ClassError, match=r"'kind', holds 'field', 'plot', but 'fields' is .* Leave out --label-field"):
+    message = r"'kind', holds 'field', 'plot', but 'fields' is .* Leave out --label-field"
+    with pytest.raises(ClassError, match=message):
         verbs.assess(mapped, reference=reference, label_field="kind")
     assert verbs.assess(mapped, reference=reference).overall_accuracy == 1
+    folder = tmp_path / "truth"
+    folder.mkdir()
+    shutil.copy(reference, folder / "map.gpkg")
+    with pytest.raises(ClassError, match=message):
+        verbs.assess(mapped, reference=folder, label_field="kind")
     # Points need the column, and a map of several classes the right words.
     crew = points(tmp_path, [(5, 5), (25, 25)], ["field", "plot"])
     for labels, source in ((["fields"], crew), (["fields", "x"], reference)):

@@ -13,12 +13,12 @@ import forked
 from landscribe.errors import NetworkError
 from landscribe.geo.classes import IGNORE
 from landscribe.inference import memory
-from landscribe.inference.memory import GIB, budget, estimated_memory, has_global_context, step_memory
+from landscribe.inference.memory import GIB, PinnedModel, budget, estimated_memory, step_memory
 from landscribe.machine import total_memory
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
 from landscribe.nn.losses import weighted_sum
-from networks import AboveTheMean
+from networks import AboveTheMean, OneLayer
 
 CPU = torch.device("cpu")
 
@@ -198,30 +198,40 @@ def test_the_budget_is_constant_and_divided_among_processes():
 )
 def test_global_context_is_detected_in_networks_with_global_pooling(architecture, encoder, expected):
     network = build(architecture, encoder=encoder, bands=3, classes=2)
-    assert has_global_context(Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b"])) is expected
+    assert (
+        PinnedModel.pin(Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b"])).has_global_context is expected
+    )
 
 
 def test_a_mean_of_the_image_is_global_context_and_data_dependence_is_not():
-    assert has_global_context(model_of(AboveTheMean(), 2))
-    assert not has_global_context(model_of(Deciding(), 2))
+    assert PinnedModel.pin(model_of(AboveTheMean(), 2)).has_global_context
+    assert not PinnedModel.pin(model_of(Deciding(), 2)).has_global_context
 
 
-def test_global_context_of_a_pinned_model_is_searched_for_once(monkeypatch):
+def test_what_is_found_of_a_pinned_model_is_kept(monkeypatch):
     traces, run = [], memory._run_on_meta_device
     monkeypatch.setattr(memory, "_run_on_meta_device", lambda *arguments: traces.append(1) or run(*arguments))
-    model = model_of(AboveTheMean(), 2)
-    assert [has_global_context(model) for _ in range(2)] == [True, True]
+    model = model_of(OneLayer(), 2)
+    pinned = PinnedModel.pin(model)
+    sha256 = pinned.sha256
+    assert sha256 == model.sha256
+    for _ in range(2):
+        assert not pinned.has_global_context
+        assert estimated_memory([pinned], (1, 64, 64)) == estimated_memory([pinned], (1, 64, 64))
     assert len(traces) == 2
-    pinned = model.pinned()
-    assert [has_global_context(pinned) for _ in range(2)] == [True, True]
+    assert estimated_memory([pinned], (1, 128, 64)) > estimated_memory([pinned], (1, 64, 64))
     assert len(traces) == 3
+    with torch.no_grad():
+        next(model.network.parameters()).add_(1)
+    # A network that changed is another model.
+    assert pinned.sha256 == sha256 != model.sha256 == PinnedModel.pin(model).sha256
 
 
 def test_a_network_that_cannot_be_copied_is_traced():
     model = model_of(AboveTheMean(), 2)
     model.network.lock = threading.Lock()
     assert estimated_memory([model], (1, 64, 64)) is not None
-    assert has_global_context(model)
+    assert PinnedModel.pin(model).has_global_context
 
 
 class Watching(nn.Module):
@@ -246,5 +256,5 @@ def test_the_weights_of_a_network_stay_while_it_is_traced_so_that_other_threads_
     monkeypatch.setattr(Watching, "watched", model.network)
     monkeypatch.setattr(Watching, "seen", ())
     assert estimated_memory([model], (1, 64, 64)) is not None
-    assert not has_global_context(model)
+    assert not PinnedModel.pin(model).has_global_context
     assert Watching.seen == ("cpu", "cpu")

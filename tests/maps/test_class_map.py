@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
@@ -14,7 +15,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Grid
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
-from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_as_tag, match_maps
+from landscribe.maps.class_map import CLASSES_TAG, ClassMap, bands_of_classes, classes_as_tag, match_maps
 
 WITHOUT_CRS = Grid(None, Affine.identity(), 4, 4)
 
@@ -33,6 +34,19 @@ def test_a_map_belongs_to_the_scene_on_its_grid(tmp_path):
     images = {"a": write(tmp_path / "a.tif", here), "b": write(tmp_path / "b.tif", there)}
     assert matched([write(tmp_path / "map_a.tif", there)], images) == {"b": "map_a"}
     assert matched([write(tmp_path / "1.tif", there), write(tmp_path / "2.tif", here)], images) == {"a": "2", "b": "1"}
+
+
+def test_the_band_of_a_class_has_its_name_and_the_grid_of_the_map(tmp_path):
+    here, there = (Grid(CRS.from_epsg(32617), Affine(1, 0, x, 0, -1, 0), 4, 4) for x in (0, 100))
+    write_raster(tmp_path / "p.tif", np.ones((3, 4, 4), np.uint8), here)
+    with rasterio.open(tmp_path / "p.tif", "r+") as target:
+        target.descriptions = ("road", "field", "house")
+    mapped, probabilities = write(tmp_path / "map.tif", here), Raster.open([tmp_path / "p.tif"])
+    assert bands_of_classes(probabilities, mapped, ["field", "road"]).tolist() == [1, 0]
+    with pytest.raises(RasterError, match=r"bands road, field, house, but no band water\. .* class of .*map\.tif"):
+        bands_of_classes(probabilities, mapped, ["field", "water"])
+    with pytest.raises(RasterError, match=r"from \(0, 0\) .* from \(100, 0\) in EPSG:32617\) lie on different grids"):
+        bands_of_classes(probabilities, write(tmp_path / "there.tif", there), ["field"])
 
 
 @pytest.mark.parametrize(

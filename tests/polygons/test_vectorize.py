@@ -478,7 +478,7 @@ def _table(text):
         (_plain(), "a!b.shp", "reads ! and ; as parts of an address"),
         (_unsigned, "o.gpkg", "holds 9223372036854775809. Expected class values"),
         (_plain(simplify=-1), "o.gpkg", "simplify"),
-        (_other_grid, "o.gpkg", "on another grid"),
+        (_other_grid, "o.gpkg", "lie on different grids"),
         (_table("a,b\n1,2\n"), "o.gpkg", "has the columns a, b. Expected the columns value and name"),
         (_table("value,name\nx,y\n"), "o.gpkg", "Expected a whole number"),
         (_table("value,name\n1,y\n1,z\n"), "o.gpkg", "has value 1 twice"),

@@ -17,7 +17,6 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
 from landscribe.inference.memory import budget
 from landscribe.inference.predictor import Predictor
-from landscribe.inference.receptive_field import TOLERANCE
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.tiling import choose_tiling, overlap_overhead
@@ -39,7 +38,7 @@ def strip(tmp_path) -> Raster:
     return noise(tmp_path / "strip.tif", (268, 1072))
 
 
-def cut(network: nn.Module, raster: Raster, *, tolerance: float = TOLERANCE, **settings):
+def cut(network: nn.Module, raster: Raster, *, tolerance: float = 1e-3, **settings):
     classes = 4 if isinstance(network, Identity) else 2
     predictor = Predictor([model_of(network, classes)])
     return choose_tiling(predictor, raster, PredictSpec(**settings, tolerance=tolerance))

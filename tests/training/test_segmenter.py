@@ -3,6 +3,7 @@
 import copy
 import csv
 import shutil
+from contextlib import suppress
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch._dynamo.utils import counters
 from landscribe import verbs
 from landscribe.model import Model
 from landscribe.nn import build
+from landscribe.training.callbacks import compiled
 from landscribe.training.segmenter import optimizer_of, update_average
 from landscribe.training.spec import TrainSpec
 
@@ -161,6 +163,28 @@ def test_a_compiled_network_learns_what_the_network_itself_does(tiny_chips, tmp_
     for name, value in weights(eager).items():
         torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-4, atol=1e-5)
     assert compiled.network._compiled_call_impl is None
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_compiled_training_that_fails_leaves_torch_as_it_was(tiny_chips, tmp_path, before):
+    def broken(**_: object) -> object:
+        raise ZeroDivisionError
+
+    settings = PLAIN | {"augment": broken, "compile": True, "steps": 1}
+    with torch._dynamo.config.patch(suppress_errors=before):
+        with pytest.raises(ZeroDivisionError):
+            verbs.train(tiny_chips, out=tmp_path / "model", **settings)
+        assert torch._dynamo.config.suppress_errors is before
+
+
+def test_an_interrupt_leaves_the_network_itself():
+    network = build("unet", bands=1, classes=2, encoder="plain", weights=None)
+    with suppress(KeyboardInterrupt), compiled(network, TrainSpec(compile=True), processes=1):
+        assert network._compiled_call_impl is not None
+        assert torch._dynamo.config.suppress_errors
+        raise KeyboardInterrupt
+    assert network._compiled_call_impl is None
+    assert not torch._dynamo.config.suppress_errors
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])

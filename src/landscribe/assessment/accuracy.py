@@ -1,7 +1,7 @@
 """Assess a class map against a reference: the confusion matrix over pixels, points or chips."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from landscribe.errors import GridError, LabelError, counted, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import CAVEAT_OF_LABELS, caveat_of_split, match_maps
+from landscribe.maps.class_map import CAVEAT_OF_LABELS, caveat_of_split, match_maps, warn_of_overlaps
 from landscribe.outputs import write_json
 
 log = logging.getLogger(__name__)
@@ -293,3 +294,33 @@ def _require_counted(confusion: Confusion, name: str) -> None:
         raise LabelError(
             f"{name}: no valid pixel of the map is labelled in the reference. Check extents, CRS and nodata."
         )
+
+
+def sum_of_covered(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]]) -> PixelCounts:
+    """The sum over the maps that the reference covers, each of them a group; the others are named in a warning.
+
+    Raises:
+        LabelError: it covers none.
+    """
+    by_map, errors = {}, []
+    for mapped, assess in zip(maps, assessments, strict=True):
+        try:
+            by_map[mapped.paths[0]] = assess()
+        except LabelError as error:
+            errors.append(error)
+    if not by_map:
+        raise errors[0]
+    if errors:
+        log.warning("left out: %d of %d maps: %s", len(errors), len(maps), errors[0])
+    warn_of_overlaps([mapped for mapped in maps if mapped.paths[0] in by_map])
+    return pooled_by_map(by_map)
+
+
+def pooled_by_map(by_map: dict[str, PixelCounts]) -> PixelCounts:
+    """The sum over maps, by their paths; each is a group with its name, or with its path where two have one name."""
+    counts = pooled(by_map.values())
+    if counts.groups or not 1 < len(by_map) <= MOST_APART:
+        return counts
+    names = [stem(path) for path in by_map]
+    names = names if len(set(names)) == len(names) else list(by_map)
+    return replace(counts, groups=dict(zip(names, by_map.values(), strict=True)))

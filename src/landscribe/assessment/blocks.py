@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from landscribe.agreement import Measure, plain, ratio
+from landscribe import agreement
+from landscribe.agreement import Measure, plain
 from landscribe.confusion import Confusion, Counts
 from landscribe.errors import RecipeError, counted, listed
 from landscribe.estimation.intervals import interval_quantile, share_interval
@@ -244,14 +245,13 @@ def _resamples(counts: Counts, rng: np.random.Generator) -> Measure:
 
 
 def _measures(counts: NDArray[Any]) -> dict[str, Measure]:
-    """Measures of counts (n, 3, K): (n, K) by class, (n, 1) overall. Definitions are those of `Confusion`."""
-    agreed, reference, predicted = counts[:, 0], counts[:, 1], counts[:, 2]
-    both = reference + predicted
-    f1, iou = ratio(2 * agreed, both), ratio(agreed, both - agreed)
+    """Measures of counts (n, 3, K): (n, K) by class, (n, 1) overall."""
+    agreed, reference, mapped = counts[:, 0], counts[:, 1], counts[:, 2]
+    f1, iou = agreement.f1(agreed, reference, mapped), agreement.iou(agreed, reference, mapped)
     return {
-        "overall_accuracy": ratio(agreed.sum(axis=1), reference.sum(axis=1))[:, None],
-        "users_accuracy": ratio(agreed, predicted),
-        "producers_accuracy": ratio(agreed, reference),
+        "overall_accuracy": agreement.overall_accuracy(agreed, reference)[:, None],
+        "users_accuracy": agreement.users_accuracy(agreed, mapped),
+        "producers_accuracy": agreement.producers_accuracy(agreed, reference),
         "f1": f1,
         "iou": iou,
         "mean_f1": _mean(f1),

@@ -17,6 +17,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import bands_of_classes
 
 _CONFIDENCE = np.linspace(0, 1, 11)
 """Ends of the bins of confidence; an upper end belongs to its bin."""
@@ -174,20 +175,7 @@ class Probabilities:
         Raises:
             RasterError: grids differ, or a class has no band.
         """
-        name, raster = self.raster.paths[0], self.raster
-        if not raster.grid.is_aligned(mapped.grid):
-            raise RasterError(
-                f"{name} and {mapped.paths[0]} lie on different grids. Expected the probabilities that predict wrote "
-                "beside the map. Predict both in one command."
-            )
-        absent = [entry.name for entry in classes if entry.name not in raster.bands]
-        if absent:
-            raise RasterError(
-                f"{name} has the bands {', '.join(raster.bands)}, but no band {absent[0]}. Expected a band for each "
-                f"class of {mapped.paths[0]}, named like it. Name the bands, or leave --probabilities out."
-            )
-        indices = np.array([raster.bands.index(entry.name) for entry in classes])
-        return ProbabilitiesOnMap(raster, indices)
+        return ProbabilitiesOnMap(self.raster, bands_of_classes(self.raster, mapped, classes.names))
 
 
 @dataclass(frozen=True, eq=False)

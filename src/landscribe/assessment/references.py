@@ -2,16 +2,23 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-from landscribe.assessment.accuracy import MOST_APART, Assessment, assess_chips, assess_labels, assess_points
+from landscribe.assessment.accuracy import (
+    Assessment,
+    assess_chips,
+    assess_labels,
+    assess_points,
+    pooled_by_map,
+    sum_of_covered,
+)
 from landscribe.assessment.blocks import bootstrap
 from landscribe.assessment.calibration import Probabilities
-from landscribe.assessment.counting import Counting, PixelCounts, pooled
+from landscribe.assessment.counting import Counting, PixelCounts
 from landscribe.assessment.regions import Regions
 from landscribe.assessment.samples import SampleAssessment, assess_sample
 from landscribe.assessment.spec import AccuracySpec, AssessSpec, IntervalSpec, refuse_for_chips, refuse_for_points
@@ -28,7 +35,6 @@ from landscribe.estimation.reference_sample import holds_design, refuse_lost_des
 from landscribe.geo.classes import BACKGROUND, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.inputs import RASTER_SUFFIXES, files_in
-from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
@@ -38,7 +44,6 @@ from landscribe.maps.class_map import (
     read_tags,
     scene_in_name,
     trained_splits_in,
-    warn_of_overlaps,
 )
 from landscribe.maps.class_tables import (
     as_in_features,
@@ -86,68 +91,122 @@ def assess_maps(
         RecipeError: a map is no raster or given twice, maps have different class tables, several classes have no class
             column, or a setting means nothing with this reference.
     """
+    _refuse_features(paths)
+    kind, where = _kind_of(reference), str(reference.folder if isinstance(reference, Chips) else reference)
+    read = _Reading(labels, nodata_as, spec.class_table)
+    _require_fields_of_kind(kind, where, split, read, spec)
+    counting = _counting(spec, paths)
+    _refuse_twice(paths)
+    maps = {path: ClassMap.open(path).raster for path in paths}
+    if kind == "sample":
+        refuse_for_points(spec.model_copy(update={"confidence": IntervalSpec().confidence}), seed, Path(where).name)
+        return assess_sample(_single_map([*maps.values()]), Path(where), spec)
+    if kind == "chips":
+        refuse_for_chips(spec, Path(where).name)
+        compared = _compare_chips(maps, Chips.of(reference), split or "test", nodata_as, counting)
+    else:
+        compared = _compare_files(maps, kind, where, read, counting)
+    return _assessment(compared, paths, spec, seed)
+
+
+_Kind = Literal["chips", "sample", "folder", "file"]
+
+
+def _kind_of(reference: Chips | str | Path) -> _Kind:
+    """Chips, the file of a reference sample, a folder with a file for each map, or a file."""
+    if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
+        return "chips"
+    if holds_design(Path(reference)):
+        return "sample"
+    return "folder" if Path(reference).is_dir() and not is_vector(str(reference)) else "file"
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a reference is read, and which classes it shares with the maps."""
+
+    labels: dict[str, Any]
+    """Fields of SceneSpec."""
+    nodata_as: str | None
+    class_table: str | None
+    """As of `AccuracySpec`."""
+
+    def spec_of(self, mapped: Raster, reference: str) -> SceneSpec:
+        """For the reference of a map. The class table is that of the map: it says nothing about its nodata."""
+        fields = {"image": mapped.paths, "labels": reference, "label_nodata_as": NODATA_IGNORED}
+        return SceneSpec.of(fields | self.labels)
+
+    def classes(self, maps: Sequence[Raster], references: Sequence[str]) -> Classes:
+        """The class table of maps and the reference of each; with the background, if that is the maps' nodata."""
+        is_background = self.nodata_as == BACKGROUND
+
+        def reference_values() -> set[int]:
+            pairs = zip(maps, references, strict=True)
+            values = {value for mapped, each in pairs for value in values_in(mapped, self.spec_of(mapped, each))}
+            return values - {0} if is_background else values
+
+        own = self.class_table
+        classes = common_classes(maps, reference_values) if own is None else Classes.read(own)
+        return with_background(classes, maps[0]) if is_background else classes
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """Counts of maps and a reference, and the fields of an Assessment that the kind of the reference decides."""
+
+    counts: PixelCounts
+    reference: str
+    split: str | None = None
+    trained_splits: tuple[str, ...] = ()
+    scenes: int | None = None
+    is_of_training: bool = False
+
+
+def _assessment(compared: _Compared, paths: Sequence[Path], spec: AccuracySpec, seed: int | None) -> Assessment:
+    """The measures of compared maps, with intervals; warns if much of the reference was not compared."""
+    counts = compared.counts
+    if counts.blocks is None:
+        refuse_for_points(spec, seed, compared.reference)
+    if spec.regions is not None and not counts.groups:
+        log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
+    names = tuple(path.name for path in paths)
+    # Maps of one name are named by their paths.
+    names = names if len(set(names)) == len(names) else tuple(map(str, paths))
+    whole, *of_groups = (
+        None if own.blocks is None else bootstrap(own.blocks, spec.confidence, seed or 0)
+        for own in (counts, *counts.groups.values())
+    )
+    return _warned(
+        Assessment(
+            counts.confusion, names, compared.reference, compared.split,
+            {group: own.confusion for group, own in counts.groups.items()},
+            whole, counts.edges, counts.calibration,
+            {group: own for group, own in zip(counts.groups, of_groups, strict=True) if own is not None},
+            compared.trained_splits, compared.scenes, compared.is_of_training,
+        )
+    )  # fmt: skip
+
+
+def _refuse_features(paths: Sequence[Path]) -> None:
     features = [path for path in paths if is_vector(str(path))]
     if features:
         raise RecipeError(
             f"{features[0]} holds features, not pixels. Expected a class map; or pass --objects to compare polygons "
             "with reference polygons."
         )
-    of_reference = labels | ({} if nodata_as is None else {"nodata_as": nodata_as})
-    _require_fields_of_reference(spec, reference, of_reference)
-    counting = _counting(spec, paths)
-    _refuse_twice(paths)
-    maps = [ClassMap.open(path).raster for path in paths]
-    of_split, facts = None, dict[str, Any]()
-    if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
-        chips, of_split = Chips.of(reference), split or "test"
-        refuse_for_chips(spec, chips.folder.name)
-        compared = _chips_of(chips, of_split)
-        facts = _facts_of_chips(paths, compared, of_split)
-        maps = [with_class(mapped, chips.classes, nodata_as) for mapped in maps]
-        name, counts = chips.folder.name, assess_chips(maps, compared, counting)
-    elif split is not None:
-        raise RecipeError(f"--split is '{split}', but {reference} holds no chips. Leave it out.")
-    elif holds_design(Path(reference)):
-        refuse_for_points(spec.model_copy(update={"confidence": IntervalSpec().confidence}), seed, Path(reference).name)
-        return assess_sample(_single_map(maps), Path(reference), spec)
-    elif Path(reference).is_dir() and not is_vector(str(reference)):
-        name = Path(reference).name
-        counts = _assess_folder(maps, Path(reference), labels, nodata_as, counting, spec.class_table)
-    else:
-        name = Path(reference).name
-        classes = _classes(maps, [str(reference)] * len(maps), labels, nodata_as, spec.class_table)
-        counts = _assess_file(maps, str(reference), labels, nodata_as, counting, classes)
-    if not isinstance(reference, Chips) and of_split is None:
-        facts = {"is_of_training": any(is_trained_on(path, Path(reference)) for path in paths)}
-    if counts.blocks is None:
-        refuse_for_points(spec, seed, name)
-    if counting.regions is not None and not counts.groups:
-        log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
-    names = tuple(path.name for path in paths)
-    # Maps of one name are named by their paths.
-    names = names if len(set(names)) == len(names) else tuple(map(str, paths))
-    by_group = {group: own.confusion for group, own in counts.groups.items()}
-    intervals, *group_intervals = (
-        None if own.blocks is None else bootstrap(own.blocks, spec.confidence, seed or 0)
-        for own in (counts, *counts.groups.values())
-    )
-    of_groups = {group: own for group, own in zip(by_group, group_intervals, strict=True) if own is not None}
-    return _warned(Assessment(counts.confusion, names, name, of_split, by_group, intervals, counts.edges,
-                              counts.calibration, of_groups, **facts))  # fmt: skip
 
 
-def _require_fields_of_reference(spec: AccuracySpec, reference: Chips | str | Path, labels: dict[str, Any]) -> None:
+def _require_fields_of_kind(kind: _Kind, where: str, split: str | None, read: _Reading, spec: AccuracySpec) -> None:
     """Raise RecipeError for settings of samples with another reference, and of other references with a sample."""
-    if not isinstance(reference, Chips) and holds_design(Path(reference)):
-        odd = next(iter(labels), None)
+    if kind == "sample":
+        odd = next(iter(read.labels | ({} if read.nodata_as is None else {"nodata_as": read.nodata_as})), None)
         if odd is not None:
-            raise RecipeError(f"--{odd.replace('_', '-')} is about labels, but {reference} is a sample. Leave it out.")
-        return
-    if spec.sample_labels is None and not spec.skip_unlabelled:
-        return
-    flag = "--skip-unlabelled" if spec.sample_labels is None else "--sample-labels"
-    name = reference.folder if isinstance(reference, Chips) else reference
-    raise RecipeError(f"{flag} is about a reference sample, but {name} holds no sampling design. Leave it out.")
+            raise RecipeError(f"--{odd.replace('_', '-')} is about labels, but {where} is a sample. Leave it out.")
+    elif spec.sample_labels is not None or spec.skip_unlabelled:
+        flag = "--skip-unlabelled" if spec.sample_labels is None else "--sample-labels"
+        raise RecipeError(f"{flag} is about a reference sample, but {where} holds no sampling design. Leave it out.")
+    if kind != "chips" and split is not None:
+        raise RecipeError(f"--split is '{split}', but {where} holds no chips. Leave it out.")
 
 
 def _counting(spec: AccuracySpec, maps: Sequence[Path]) -> Counting:
@@ -162,22 +221,20 @@ def _counting(spec: AccuracySpec, maps: Sequence[Path]) -> Counting:
     )
 
 
-def _chips_of(chips: Chips, split: str) -> Chips:
+def _compare_chips(
+    maps: dict[Path, Raster], chips: Chips, split: str, nodata_as: str | None, counting: Counting
+) -> _Compared:
+    """Compare maps, by their paths, with the chips of a split.
+
+    Warns of maps whose models were trained on held-out chips: a final model's, or a folds' ensemble's.
+    """
     own = chips.of_split(split)
     if not len(own):
         raise ChipError(
             f"{chips.folder} has no chips of split {split}: its splits are "
             f"{', '.join(dict.fromkeys(chips.splits.tolist()))}. Choose another --split, or hold out more (val, test)."
         )
-    return own
-
-
-def _facts_of_chips(paths: Sequence[Path], chips: Chips, split: str) -> dict[str, Any]:
-    """Scenes of the compared chips, and on which splits of the chips models of the maps were trained.
-
-    Warns of maps whose models were trained on held-out chips: a final model's, or a folds' ensemble's.
-    """
-    by_map = {path: trained_splits_in(read_tags(path), chips.sha256) for path in paths}
+    by_map = {path: trained_splits_in(read_tags(path), chips.sha256) for path in maps}
     trained = [path for path, splits in by_map.items() if split in splits]
     if trained and split != "train":
         log.warning(
@@ -185,8 +242,9 @@ def _facts_of_chips(paths: Sequence[Path], chips: Chips, split: str) -> dict[str
             "Assess the map of a model that has not seen these chips; a run keeps it in assessed/ or folds/",
             trained[0], split, chips.folder,
         )  # fmt: skip
+    counts = assess_chips([with_class(mapped, chips.classes, nodata_as) for mapped in maps.values()], own, counting)
     trained_splits = tuple(name for name in get_args(Split) if any(name in splits for splits in by_map.values()))
-    return {"trained_splits": trained_splits, "scenes": len(set(chips.scene_names.tolist()))}
+    return _Compared(counts, chips.folder.name, split, trained_splits, scenes=len(set(own.scene_names.tolist())))
 
 
 def _refuse_twice(paths: Sequence[Path]) -> None:
@@ -196,14 +254,17 @@ def _refuse_twice(paths: Sequence[Path]) -> None:
         raise RecipeError(f"{twice} is given {counts[twice.resolve()]} times. Name each map once.")
 
 
-def _assess_folder(
-    maps: Sequence[Raster],
-    folder: Path,
-    labels: dict[str, Any],
-    nodata_as: str | None,
-    counting: Counting,
-    class_table: str | None,
-) -> PixelCounts:
+def _compare_files(maps: dict[Path, Raster], kind: _Kind, where: str, read: _Reading, counting: Counting) -> _Compared:
+    """Compare maps, by their paths, with one file, or each with its file of a folder."""
+    rasters = [*maps.values()]
+    if kind == "folder":
+        counts = _assess_folder(rasters, Path(where), read, counting)
+    else:
+        counts = _assess_file(rasters, where, read, counting, read.classes(rasters, [where] * len(rasters)))
+    return _Compared(counts, Path(where).name, is_of_training=any(is_trained_on(path, Path(where)) for path in maps))
+
+
+def _assess_folder(maps: Sequence[Raster], folder: Path, read: _Reading, counting: Counting) -> PixelCounts:
     """Compare each map with the file of a folder that has its name."""
     files = files_in(str(folder), VECTOR_SUFFIXES | RASTER_SUFFIXES)
     stems = [scene_in_name(mapped.name, [file.stem for file in files]) for mapped in maps]
@@ -215,19 +276,19 @@ def _assess_folder(
         )
     references = [str(_file_of_map(files, str(stem))) for stem in stems]
     # Before any pixel is counted.
-    specs = [_spec(mapped, reference, labels) for mapped, reference in zip(maps, references, strict=True)]
+    specs = [read.spec_of(mapped, reference) for mapped, reference in zip(maps, references, strict=True)]
     require_same_sizes(specs, maps, ", or assess the other maps alone")
-    classes = _classes(maps, references, labels, nodata_as, class_table)
+    classes = read.classes(maps, references)
     by_map: dict[str, PixelCounts] = {}
     for mapped, reference in zip(maps, references, strict=True):
-        counts = _assess_file([mapped], reference, labels, nodata_as, counting, classes)
+        counts = _assess_file([mapped], reference, read, counting, classes)
         if any((own.blocks is None) != (counts.blocks is None) for own in by_map.values()):
             raise LabelError(
                 f"{folder} holds points and polygons or rasters ({references[0]}, {reference}). Expected one kind, for "
                 "their counts are summed. Assess the maps one by one."
             )
         by_map[mapped.paths[0]] = counts
-    return _pooled_by_map(by_map)
+    return pooled_by_map(by_map)
 
 
 def _file_of_map(files: Sequence[Path], stem: str) -> Path:
@@ -266,89 +327,21 @@ def _warned(assessment: Assessment) -> Assessment:
 
 
 def _assess_file(
-    maps: Sequence[Raster],
-    reference: str,
-    labels: dict[str, Any],
-    nodata_as: str | None,
-    counting: Counting,
-    classes: Classes,
+    maps: Sequence[Raster], reference: str, read: _Reading, counting: Counting, classes: Classes
 ) -> PixelCounts:
-    """Compare maps with one file.
-
-    Args:
-        maps: class maps.
-        reference: the file.
-        labels: how it is read: fields of SceneSpec.
-        nodata_as: as of `assess_maps`.
-        counting: which parts are counted apart.
-        classes: the class table.
-    """
+    """Compare maps with one file; `classes` is the class table of all maps and references."""
     nodata = maps[0].nodata
-    maps = [with_class(mapped, classes, nodata_as) for mapped in maps]
-    specs = [_spec(mapped, reference, labels) for mapped in maps]
+    maps = [with_class(mapped, classes, read.nodata_as) for mapped in maps]
+    specs = [read.spec_of(mapped, reference) for mapped in maps]
     try:
         if is_vector(reference):
             return _assess_vector(maps, specs, classes, counting)
-        return _sum_of_covered(
+        return sum_of_covered(
             maps, [partial(_assess_raster, *pair, classes, counting) for pair in zip(maps, specs, strict=True)]
         )
     except ClassError as error:
-        refuse_labels(error, nodata if nodata_as is None else None)
+        refuse_labels(error, nodata if read.nodata_as is None else None, classes, specs[0])
         raise
-
-
-def _spec(mapped: Raster, reference: str, labels: dict[str, Any]) -> SceneSpec:
-    """How the reference of a map is read. The class table is that of the map: it says nothing about its nodata."""
-    return SceneSpec.of({"image": mapped.paths, "labels": reference, "label_nodata_as": NODATA_IGNORED} | labels)
-
-
-def _classes(
-    maps: Sequence[Raster],
-    references: Sequence[str],
-    labels: dict[str, Any],
-    nodata_as: str | None,
-    class_table: str | None,
-) -> Classes:
-    """The class table of maps and the reference of each; with the background, if that is the maps' nodata."""
-    is_background = nodata_as == BACKGROUND
-
-    def reference_values() -> set[int]:
-        specs = [_spec(mapped, reference, labels) for mapped, reference in zip(maps, references, strict=True)]
-        values = {value for mapped, spec in zip(maps, specs, strict=True) for value in values_in(mapped, spec)}
-        return values - {0} if is_background else values
-
-    classes = common_classes(maps, reference_values) if class_table is None else Classes.read(class_table)
-    return with_background(classes, maps[0]) if is_background else classes
-
-
-def _sum_of_covered(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]]) -> PixelCounts:
-    """The sum over the maps that the reference covers, each of them a group; the others are named in a warning.
-
-    Raises:
-        LabelError: it covers none.
-    """
-    by_map, errors = {}, []
-    for mapped, assess in zip(maps, assessments, strict=True):
-        try:
-            by_map[mapped.paths[0]] = assess()
-        except LabelError as error:
-            errors.append(error)
-    if not by_map:
-        raise errors[0]
-    if errors:
-        log.warning("left out: %d of %d maps: %s", len(errors), len(maps), errors[0])
-    warn_of_overlaps([mapped for mapped in maps if mapped.paths[0] in by_map])
-    return _pooled_by_map(by_map)
-
-
-def _pooled_by_map(by_map: dict[str, PixelCounts]) -> PixelCounts:
-    """The sum over maps, by their paths; each is a group with its name, or with its path where two have one name."""
-    counts = pooled(by_map.values())
-    if counts.groups or not 1 < len(by_map) <= MOST_APART:
-        return counts
-    names = [stem(path) for path in by_map]
-    names = names if len(set(names)) == len(names) else list(by_map)
-    return replace(counts, groups=dict(zip(names, by_map.values(), strict=True)))
 
 
 def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes, counting: Counting) -> PixelCounts:
@@ -375,7 +368,7 @@ def _assess_vector(
     table = classes if spec.label_field is None else as_in_features(classes, features)
     require_zero_is_decided(features, table, spec)
     compare = partial(_assess_polygons, classes=table, polygons=polygons, counting=counting)
-    return _sum_of_covered(maps, [partial(compare, *pair) for pair in zip(maps, specs, strict=True)])
+    return sum_of_covered(maps, [partial(compare, *pair) for pair in zip(maps, specs, strict=True)])
 
 
 def _is_points(spec: SceneSpec, classes: Classes) -> bool:

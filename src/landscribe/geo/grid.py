@@ -25,6 +25,8 @@ LONLAT = CRS.from_epsg(4326)
 """Longitudes and latitudes of WGS 84."""
 _ROUNDING = 0.01
 """Offset in pixels up to which grids are the same."""
+_ALIKE = 1.25
+"""Ratio of pixel sizes up to which a network sees objects in the size that it has learned."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -401,4 +403,26 @@ def grid_label(grid: Grid) -> str:
     return (
         f"{size_label(grid.shape)} pixels of {grid.transform.a:g} from ({left:.10g}, {top:.10g}) in "
         f"{crs_label(grid.crs)}"
+    )
+
+
+def are_pixels_alike(sides: tuple[float, float], others: tuple[float, float]) -> bool:
+    """True if pixels of these heights and widths (m) fit within a quarter: a network sees the same objects in both.
+
+    >>> are_pixels_alike((10, 10), (12, 9)), are_pixels_alike((10, 10), (5, 20))
+    (True, False)
+    """
+    return all(1 / _ALIKE < side / other < _ALIKE for side, other in zip(sides, others, strict=True))
+
+
+def pixel_label(sides: tuple[float, float]) -> str:
+    """Height and width of a pixel in metres, as one number for squares, for messages.
+
+    >>> pixel_label((10, 10)), pixel_label((10, 20))
+    ('10 m', '20 x 10 m (width x height)')
+    """
+    height, width = sides
+    size = math.sqrt(height * width)
+    return (
+        f"{size:.3g} m" if are_pixels_alike(sides, (size, size)) else f"{width:.3g} x {height:.3g} m (width x height)"
     )

@@ -17,11 +17,10 @@ from landscribe.nn.encoders.tried import ENCODERS, EncoderCost, encoder_cost, fi
 from landscribe.nn.meta_device import BYTES_PER_WEIGHT
 from landscribe.progress import task
 
-TOLERANCE = 1e-4
-"""Largest share of pixels whose class may differ from torch's if a backend of 32 bits is to be chosen: a tenth of what
-tiling may change (`receptive_field.TOLERANCE`), so that it cannot be seen beside that."""
-TOLERANCE_16 = 1e-3
-"""The same of a backend of 16 bits, unless a map states its own: as much as tiling may change."""
+TOLERANCE_32 = 1e-4
+"""Largest share of pixels whose class may differ from torch's if a backend of 32 bits is to be chosen: a tenth of the
+default of `PredictSpec.tolerance`, which backends of 16 bits and tiling may change, so that it cannot be seen beside
+that."""
 
 _MINIMUM_ROUNDS = 3
 _LONG_ROUND = 1.0
@@ -48,7 +47,7 @@ class Timing:
     """Largest difference of a class probability from that network, 0 to 1."""
     compile_seconds: float
     """Time until the first logits, compilation included."""
-    tolerance: float = TOLERANCE
+    tolerance: float = TOLERANCE_32
     """Largest share of pixels whose class may differ if this backend is to be chosen."""
 
 
@@ -152,7 +151,7 @@ def run_benchmark(
         reference: gives the correct logits (B, K, H, W) of images.
         images: (B, C, H, W).
         seconds: time for the rounds; there are at least three.
-        tolerances: of backends with another one than TOLERANCE.
+        tolerances: of backends with another one than TOLERANCE_32.
     """
     backends, compared, unavailable = {}, {}, {}
     with torch.inference_mode():
@@ -171,7 +170,12 @@ def run_benchmark(
         times = time_in_turns(backends, images.device, seconds=seconds)
     megapixels = images.shape[0] * images.shape[2] * images.shape[3] / 1e6
     timings = tuple(
-        Timing(name, megapixels / statistics.median(measured), *compared[name], (tolerances or {}).get(name, TOLERANCE))
+        Timing(
+            name,
+            megapixels / statistics.median(measured),
+            *compared[name],
+            (tolerances or {}).get(name, TOLERANCE_32),
+        )
         for name, measured in times.items()
     )
     return Benchmark(tuple(images.shape), str(images.device), timings, unavailable)

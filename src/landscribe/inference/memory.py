@@ -6,6 +6,7 @@ A network is traced on torch's meta device. The same trace shows whether it has 
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,10 +29,51 @@ _MAX_CPU, _MAX_GPU = 1.5 * GIB, 4 * GIB
 _SHARE = 1 / 4
 # Side of the images of a trace: so large that no stride alone reduces it to one pixel.
 _MINIMUM_SIDE = 64
-_PEAKS: "weakref.WeakKeyDictionary[Model, dict[tuple[int, int, int], int]]" = weakref.WeakKeyDictionary()
-"""Peak memory by model and shape of a batch, of pinned models: the maps of one call ask for the same ones."""
-_GLOBAL: "weakref.WeakKeyDictionary[Model, bool]" = weakref.WeakKeyDictionary()
-"""Whether a pinned model has global context."""
+
+
+class PinnedModel(Model):
+    """A model whose network does not change while this one is used, so that what is found of it is kept."""
+
+    @classmethod
+    def pin(cls, model: Model) -> "PinnedModel":
+        """The model itself if it is pinned."""
+        return model if isinstance(model, cls) else cls(model.network, model.config, model.folder)
+
+    @cached_property
+    def sha256(self) -> str:
+        """As `Model.sha256`."""
+        return super().sha256
+
+    @cached_property
+    def has_global_context(self) -> bool:
+        """True if the network pools all pixels of a tile to one number, or has attention between all of them.
+
+        The logits of such a network may depend on the whole tile; how much must be measured. False if the network does
+        not run on the meta device.
+        """
+        side = max(_MINIMUM_SIDE, 4 * self.reduction)
+        trace = _GlobalReductions()
+        # A user's network may fail in any way, as in `estimated_memory`.
+        with suppress(Exception), trace:
+            _run_on_meta_device(on_meta_device(self.network), self, (1, side, side))
+        return trace.has_any
+
+    def peak(self, shape: tuple[int, int, int]) -> int:
+        """Peak memory in bytes of a batch of tiles (batch, rows, cols); the maps of one call ask for the same ones.
+
+        Raises:
+            Exception: of any kind, from a network that does not run on the meta device.
+        """
+        if shape not in self._peaks:
+            network = on_meta_device(self.network)
+            with _PeakMemory([*network.parameters(), *network.buffers()]) as traced:
+                _run_on_meta_device(network, self, shape)
+            self._peaks[shape] = traced.peak
+        return self._peaks[shape]
+
+    @cached_property
+    def _peaks(self) -> dict[tuple[int, int, int], int]:
+        return {}
 
 
 def estimated_memory(models: Sequence[Model], shape: tuple[int, int, int], *, averaged: bool = False) -> int | None:
@@ -52,7 +94,7 @@ def estimated_memory(models: Sequence[Model], shape: tuple[int, int, int], *, av
     peaks = []
     for model in models:
         try:
-            peaks.append(_peak(model, shape))
+            peaks.append(PinnedModel.pin(model).peak(shape))
         # A user's network may do anything that meta tensors do not support.
         except Exception:  # noqa: BLE001
             return None
@@ -96,38 +138,6 @@ def step_memory(network: Segmentation, shape: tuple[int, int, int, int]) -> int 
 def _spread(logits: Tensor, _: Tensor) -> Tensor:
     """Stands for a loss, which may depend on values. It holds as much: a probability for each logit."""
     return logits.float().log_softmax(dim=1).square().mean()
-
-
-def _peak(model: Model, shape: tuple[int, int, int]) -> int:
-    kept = _PEAKS.setdefault(model, {}) if model.is_pinned else {}
-    if shape not in kept:
-        network = on_meta_device(model.network)
-        with _PeakMemory([*network.parameters(), *network.buffers()]) as traced:
-            _run_on_meta_device(network, model, shape)
-        kept[shape] = traced.peak
-    return kept[shape]
-
-
-def has_global_context(model: Model) -> bool:
-    """True if the network pools all pixels of a tile to one number, or has attention between all of them.
-
-    The logits of such a network may depend on the whole tile; how much must be measured. False if the network does not
-    run on the meta device.
-    """
-    if not model.is_pinned:
-        return _has_global_reduction(model)
-    if model not in _GLOBAL:
-        _GLOBAL[model] = _has_global_reduction(model)
-    return _GLOBAL[model]
-
-
-def _has_global_reduction(model: Model) -> bool:
-    side = max(_MINIMUM_SIDE, 4 * model.reduction)
-    trace = _GlobalReductions()
-    # A user's network may fail in any way, as in `estimated_memory`.
-    with suppress(Exception), trace:
-        _run_on_meta_device(on_meta_device(model.network), model, (1, side, side))
-    return trace.has_any
 
 
 def _run_on_meta_device(network: nn.Module, model: Model, shape: tuple[int, int, int]) -> None:

@@ -4,7 +4,6 @@ import copy
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from landscribe.geo.rasters.encoding import Encoding
 from landscribe.inference.backends.choice import build_backend
 from landscribe.inference.backends.torch_backend import Backend
 from landscribe.inference.device import computable_dtype, in_eval_mode, to_device
+from landscribe.inference.memory import PinnedModel
 from landscribe.machine import cores
 from landscribe.maps.layers import HeadLogits, head_logits, head_probabilities
 from landscribe.model import Model
@@ -53,7 +53,7 @@ class Predictor:
             _require_same_interface(models[0], other)
         for head in filter(None, heads):
             _require_head(models, head)
-        self.models = tuple(replace(model, network=in_eval_mode(model.network)).pinned() for model in models)
+        self.models = tuple(PinnedModel(in_eval_mode(model.network), model.config, model.folder) for model in models)
         self.device = device
         self.backend = "torch"
         self.tta = tta

@@ -23,10 +23,6 @@ from landscribe.inference.predictor import as_computable
 from landscribe.maps.layers import Layer, class_layer
 from landscribe.model import Model
 
-TOLERANCE = 1e-3
-"""Fraction of a map's pixels whose class may differ from that of a single pass over the whole raster."""
-
-_KEY = "receptive field"
 # Sides of windows, and their number: larger ones only if the smaller ones do not show where the mismatch ends.
 _WINDOWS = ((512, 4), (1024, 2))
 # Fraction of a window's second class, below which there is hardly a border at which classes could differ.
@@ -40,6 +36,8 @@ class ReceptiveField:
 
     mismatch: NDArray[np.float64]
     """(distances,) fraction of the pixels at each distance from the nearest cut whose class differs."""
+    tolerance: float
+    """Fraction of a map's pixels whose class may differ from that of a single pass over the whole raster."""
     raster: str = ""
     """Name of the raster that it was measured on."""
     day: str = ""
@@ -51,18 +49,22 @@ class ReceptiveField:
 
         Then the mismatch far from a cut is not much lower than nearer to it.
         """
-        nearer, farthest = self._mean_of_quarter(2), self._mean_of_quarter(3)
-        return farthest > TOLERANCE and farthest > nearer / 2
+        return self.beyond > self.tolerance and self.beyond > self._mean_of_quarter(2) / 2
 
     @property
     def is_settled(self) -> bool:
         """True if hardly a pixel far from a cut differs, so that larger windows would show nothing more."""
-        return (self._mean_of_quarter(2) + self._mean_of_quarter(3)) / 2 <= TOLERANCE
+        return (self._mean_of_quarter(2) + self.beyond) / 2 <= self.tolerance
+
+    @property
+    def beyond(self) -> float:
+        """Mismatch beyond the measured distances: that of the farthest quarter of them, as it falls with distance."""
+        return self._mean_of_quarter(3)
 
     @property
     def floor(self) -> float:
         """Mismatch at any distance from a cut: 0, unless the receptive field is global."""
-        return self._mean_of_quarter(3) if self.is_global else 0.0
+        return self.beyond if self.is_global else 0.0
 
     def _mean_of_quarter(self, quarter: int) -> float:
         """Mean mismatch in the n-th quarter (from 0) of the distances."""
@@ -77,28 +79,27 @@ class ReceptiveField:
         """
         return float(self._mismatch_by_margin(tile)[margin])
 
-    def margin(self, tile: int, *, tolerance: float = TOLERANCE, align: int = 1) -> int | None:
-        """The smallest margin whose mismatch is below `tolerance`; None if none is enough.
+    def margin(self, tile: int, *, align: int = 1) -> int | None:
+        """The smallest margin whose mismatch is below the tolerance; None if none is enough.
 
         The `floor` does not count: no margin would reduce it.
 
         Args:
             tile: side of the tiles, a multiple of `align`.
-            tolerance: fraction of the pixels.
             align: the network's stride. What is kept of a tile is a multiple of it, so margins are tried in steps of
                 half of it (of 8 pixels at least): those between would keep no more.
         """
         half = math.lcm(2, align) // 2
         step = rounded_up(_LEAST_STEP, half)
         mismatch = self._mismatch_by_margin(tile) - self.floor
-        return next((m for m in range(0, (tile - align) // 2 + 1, step) if mismatch[m] < tolerance), None)
+        return next((m for m in range(0, (tile - align) // 2 + 1, step) if mismatch[m] < self.tolerance), None)
 
     def _mismatch_by_margin(self, tile: int) -> NDArray[np.float64]:
         """By margin, from 0 to less than half a tile."""
         distances = np.arange((tile + 1) // 2)
         # The ring of pixels at distance d from the edge of a square: all around, the corners once.
         rings = np.maximum(1, 4 * (tile - 2 * distances - 1))
-        mismatch = np.full(len(distances), self.floor)
+        mismatch = np.full(len(distances), self.beyond)
         measured = min(len(distances), len(self.mismatch))
         mismatch[:measured] = self.mismatch[:measured]
         return np.cumsum((rings * mismatch)[::-1])[::-1] / np.cumsum(rings[::-1])[::-1]
@@ -108,23 +109,23 @@ class ReceptiveField:
         """Of an ensemble: at each distance the highest mismatch of its networks."""
         mismatch = np.full((len(fields), max(len(field.mismatch) for field in fields)), 0.0)
         for row, field in zip(mismatch, fields, strict=True):
-            row[:] = field.floor
+            row[:] = field.beyond
             row[: len(field.mismatch)] = field.mismatch
         return replace(fields[0], mismatch=mismatch.max(axis=0))
 
 
 def cached_receptive_field(
-    model: Model, raster: Raster, *, largest: int, threshold: float | None
+    model: Model, raster: Raster, *, tolerance: float, largest: int, threshold: float | None
 ) -> ReceptiveField | None:
     """The receptive field in the model's cache; measured and cached if there is none.
 
     Arguments and result are those of `measure_receptive_field`. A measurement on a raster that is too small or too
     plain is not cached.
     """
-    key = _KEY if threshold is None else f"{_KEY} at threshold {threshold}"
-    field = _from_cache(cache.load(model, key))
+    key = f"receptive field within {tolerance:g}" + ("" if threshold is None else f" at threshold {threshold}")
+    field = _from_cache(cache.load(model, key), tolerance)
     if field is None:
-        field = measure_receptive_field(model, raster, largest=largest, threshold=threshold)
+        field = measure_receptive_field(model, raster, tolerance=tolerance, largest=largest, threshold=threshold)
         if field is not None and (field.is_settled or field.is_global):
             cache.store(model, key, _to_cache(field))
     return field
@@ -136,25 +137,27 @@ def _to_cache(field: ReceptiveField) -> dict[str, Any]:
     return {"raster": field.raster, "day": field.day, "mismatch": mismatch}
 
 
-def _from_cache(cached: Any) -> ReceptiveField | None:
+def _from_cache(cached: Any, tolerance: float) -> ReceptiveField | None:
     """None if nothing is cached, or if it is damaged."""
     if not isinstance(cached, dict):
         return None
     try:
         mismatch = np.array([float(fraction) for fraction in cached["mismatch"].split()])
-        return ReceptiveField(mismatch, str(cached["raster"]), str(cached["day"])) if mismatch.size else None
+        named = str(cached["raster"]), str(cached["day"])
     except (KeyError, ValueError, AttributeError):
         return None
+    return ReceptiveField(mismatch, tolerance, *named) if mismatch.size else None
 
 
 def measure_receptive_field(
-    model: Model, raster: Raster, *, largest: int, threshold: float | None
+    model: Model, raster: Raster, *, tolerance: float, largest: int, threshold: float | None
 ) -> ReceptiveField | None:
     """Compare the classes of quarters of some windows with those of the whole windows.
 
     Args:
         model: with its network on its device, in eval mode.
         raster: to be mapped; its windows with the most detail are compared.
+        tolerance: of `ReceptiveField`; windows grow until hardly more pixels differ far from a cut.
         largest: the largest side of a window in pixels, to limit memory.
         threshold: of the map's classes, as for `class_layer`.
 
@@ -166,14 +169,15 @@ def measure_receptive_field(
         if field is not None and (field.is_settled or side > min(largest, max(raster.grid.shape))):
             break
         with torch.inference_mode():
-            field = _measured(model, raster, min(side, largest), count, class_layer(threshold))
-        if field is None:
-            break
+            mismatch = _mismatch(model, raster, min(side, largest), count, class_layer(threshold))
+        if mismatch is None:
+            return None
+        field = ReceptiveField(mismatch, tolerance, raster.name, datetime.now(UTC).date().isoformat())
     return field
 
 
-def _measured(model: Model, raster: Raster, side: int, count: int, layer: Layer) -> ReceptiveField | None:
-    """From `count` windows of a side of `side` pixels."""
+def _mismatch(model: Model, raster: Raster, side: int, count: int, layer: Layer) -> NDArray[np.float64] | None:
+    """(distances,) of `ReceptiveField`, from `count` windows of a side of `side` pixels; None if all have one class."""
     shape = _shape(raster, side, model.reduction)
     distances = max(shape) // 2
     differing, compared = np.zeros(distances), np.zeros(distances)
@@ -192,9 +196,7 @@ def _measured(model: Model, raster: Raster, side: int, count: int, layer: Layer)
         measured += 1
         if measured == count:
             break
-    if not measured:
-        return None
-    return ReceptiveField(differing / np.maximum(1, compared), raster.name, datetime.now(UTC).date().isoformat())
+    return differing / np.maximum(1, compared) if measured else None
 
 
 def _shape(raster: Raster, side: int, align: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscribe.agreement import Measure
+from landscribe.agreement import Measure, f1
 from landscribe.confusion import Counts
 from landscribe.inference.evaluation import count_pairs
 
@@ -35,7 +35,7 @@ class ThresholdCurve:
 
     @property
     def f1(self) -> Measure:
-        """(BINS,) F1-score of the second class, 2 TP / (2 TP + FP + FN), if it has the pixels from k / BINS up.
+        """(BINS,) F1-score of the second class if it has the pixels from k / BINS up.
 
         It is 0 where the class is neither in the reference nor predicted.
 
@@ -44,7 +44,7 @@ class ThresholdCurve:
         [0.8, 0.5, 0.667]
         """
         predicted = np.cumsum(self.counts[:, ::-1], axis=1)[:, ::-1]
-        return 2 * predicted[1] / np.maximum(1, predicted.sum(axis=0) + self.counts[1].sum())
+        return np.nan_to_num(f1(agreed=predicted[1], reference=self.counts[1].sum(), mapped=predicted.sum(axis=0)))
 
     @property
     def best(self) -> tuple[float, float] | None:

@@ -20,6 +20,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import ClassError, LandscribeError, RasterError, counted, first_line, listed
 from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, values_that_occur
+from landscribe.geo.grid import grid_label
 from landscribe.geo.rasters.derived.converted import as_class_values
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.maps.areas import Areas
@@ -295,6 +296,41 @@ def class_table_in(tags: dict[str, str], path: str) -> Classes | None:
 def classes_from_tag(text: str) -> Classes:
     """The class table in a map's tag."""
     return Classes(tuple(ClassEntry(**entry) for entry in json.loads(text)))
+
+
+def bands_of_classes(probabilities: Raster, mapped: Raster, names: "Sequence[str]") -> NDArray[np.int64]:
+    """Index of the band of each class, which has its name, in a raster of probabilities.
+
+    Args:
+        probabilities: as `predict` writes them beside a map.
+        mapped: the map.
+        names: of the classes, K.
+
+    Returns:
+        (K,) indices of bands, from 0.
+
+    Raises:
+        RasterError: grids differ, or a class has no band.
+    """
+    require_probabilities_of(mapped, probabilities)
+    absent = [name for name in names if name not in probabilities.bands]
+    if absent:
+        raise RasterError(
+            f"{probabilities.paths[0]} has the bands {', '.join(probabilities.bands)}, but no band {absent[0]}. "
+            f"Expected a band for each class of {mapped.paths[0]}, named like it. Name the bands, or leave "
+            "--probabilities out."
+        )
+    return np.array([probabilities.bands.index(name) for name in names], np.int64)
+
+
+def require_probabilities_of(mapped: Raster, probabilities: Raster) -> None:
+    """Raise RasterError for probabilities on another grid than that of their map."""
+    if not probabilities.grid.is_aligned(mapped.grid):
+        raise RasterError(
+            f"{probabilities.paths[0]} ({grid_label(probabilities.grid)}) and {mapped.paths[0]} "
+            f"({grid_label(mapped.grid)}) lie on different grids. Expected the probabilities that predict wrote beside "
+            "the map. Predict both in one command."
+        )
 
 
 def match_maps(maps: "Sequence[Raster]", images: "Mapping[str, Raster]") -> dict[str, Raster]:

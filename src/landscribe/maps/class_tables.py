@@ -114,31 +114,14 @@ def holds_points(spec: SceneSpec) -> bool:
     return kind in (*POINTS, "MultiPoint")
 
 
-def refuse_column_of_one_class(error: ClassError, classes: Classes, spec: SceneSpec) -> None:
-    """Raise the error of labels that are no classes with other advice, if the map needs no column of classes.
-
-    Of polygons without one, all are of the only class besides the background.
-
-    Args:
-        error: of the reference.
-        classes: of the map.
-        spec: how the reference is read.
-    """
-    column, names = spec.label_field, [entry.name for entry in classes.foreground]
-    if not error.labels or column is None or len(names) != 1 or holds_points(spec):
-        return
-    raise ClassError(
-        f"{spec.labels}, column '{column}', holds {listed(map(repr, error.labels))}, but '{names[0]}' is the only "
-        "class of the map besides the background. Leave out --label-field: all polygons are then of this class."
-    ) from error
-
-
-def refuse_labels(error: ClassError, nodata: NodataValue) -> None:
+def refuse_labels(error: ClassError, nodata: NodataValue, classes: Classes, spec: SceneSpec) -> None:
     """Raise the error of labels that are no classes with what to do about a class that the map lacks.
 
     Args:
         error: of the reference.
         nodata: of the map, which may be a class; None if it is none, or the user has named its class.
+        classes: of the map.
+        spec: how the reference is read.
     """
     if not error.labels:
         return
@@ -148,9 +131,14 @@ def refuse_labels(error: ClassError, nodata: NodataValue) -> None:
         raise ClassError(
             f"{error} If nodata ({nodata_label(nodata)}) is a class of the map, pass --nodata-as with its name."
         ) from error
-    with_advice = ClassError(f"{error} The table is a CSV file of value and name: --class-table.")
-    with_advice.labels = error.labels
-    raise with_advice from error
+    column, names = spec.label_field, [entry.name for entry in classes.foreground]
+    # Without a column, all polygons are of the only class besides the background.
+    if column is not None and len(names) == 1 and not holds_points(spec):
+        raise ClassError(
+            f"{spec.labels}, column '{column}', holds {listed(map(repr, error.labels))}, but '{names[0]}' is the only "
+            "class of the map besides the background. Leave out --label-field: all polygons are then of this class."
+        ) from error
+    raise ClassError(f"{error} The table is a CSV file of value and name: --class-table.") from error
 
 
 def require_zero_is_decided(features: Features, classes: Classes, spec: SceneSpec) -> None:

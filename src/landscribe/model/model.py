@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,6 @@ class Model:
     config: ModelConfig
     folder: Path | None = None
     """The folder that it was loaded from or saved to."""
-    _sha256: str | None = field(default=None, init=False, repr=False)
-    """The hash of a pinned model, once it was computed."""
-    is_pinned: bool = field(default=False, init=False, repr=False)
-    """The network does not change while this model is used, so that what is measured of it may be kept."""
 
     @classmethod
     def wrap(
@@ -255,16 +251,7 @@ class Model:
     @property
     def sha256(self) -> str:
         """Hash of all that decides its logits: weights, architecture, scaling, bands and classes."""
-        sha256 = self._sha256 or sha256_of(self.config, self._weights())
-        if self.is_pinned:
-            self._sha256 = sha256
-        return sha256
-
-    def pinned(self) -> "Model":
-        """The same model, whose network must not change while this one is used: its hash is computed once."""
-        pinned = replace(self)
-        pinned.is_pinned = True
-        return pinned
+        return sha256_of(self.config, self._weights())
 
     def _weights(self) -> bytes:
         """The content of the weights' file."""

@@ -23,6 +23,7 @@ from landscribe.geo.access import bounded_block_cache, open_dataset
 from landscribe.geo.grid import ASSIGN_CRS, Window
 from landscribe.geo.rasters.derived.converted import as_class_values
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import require_probabilities_of
 from landscribe.maps.layers import OBJECT_BANDS, STEPS
 from landscribe.polygons.class_codes import ClassCodes
 from landscribe.polygons.object_numbers import blocks_of, open_numbers, read_numbers, write_numbers
@@ -112,11 +113,8 @@ class _Inputs:
 
     @classmethod
     def of(cls, raster: Raster, values: Collection[int], layers: Raster | None, spec: ObjectSpec) -> "_Inputs":
-        if layers is not None and not layers.grid.is_aligned(raster.grid):
-            raise RasterError(
-                f"{layers.paths[0]} and {raster.paths[0]} lie on different grids. Expected probabilities that were "
-                "predicted with the map. Predict both in one command."
-            )
+        if layers is not None:
+            require_probabilities_of(raster, layers)
         if layers is not None and layers.bands != OBJECT_BANDS:
             raise RasterError(
                 f"{layers.paths[0]} has the bands {', '.join(layers.bands)}. Expected {', '.join(OBJECT_BANDS)}. "

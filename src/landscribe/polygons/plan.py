@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import RasterError
-from landscribe.geo.grid import ASSIGN_CRS, Window, size_label
+from landscribe.geo.grid import ASSIGN_CRS, Window
 from landscribe.geo.ground import Ground
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import require_feature_suffix
+from landscribe.maps.class_map import bands_of_classes
 from landscribe.outputs import require_output_file
 from landscribe.polygons.boundaries.simplify import CUT
 from landscribe.polygons.boundaries.tracing import Grouping, Tracing
@@ -108,7 +109,9 @@ def plan_polygons(
     if strip_rows is None:
         # Strips of as many pixels for every width: they are what memory depends on.
         strip_rows = max(1, STRIP_PIXELS // grid.width)
-    bands = np.zeros(0, np.int64) if probabilities is None else _bands(codes, probabilities)
+    bands = np.zeros(0, np.int64)
+    if probabilities is not None:
+        bands = bands_of_classes(probabilities, codes.raster, [entry.name for entry in codes.classes])
     plan = PolygonPlan(codes, spec, out, probabilities, bands, strip_rows)
     in_metres = {
         "--simplify": not isinstance(spec.simplify, str),
@@ -122,21 +125,3 @@ def plan_polygons(
             f"measured in metres. {ASSIGN_CRS}, or leave it out."
         )
     return plan
-
-
-def _bands(codes: ClassCodes, probabilities: Raster) -> NDArray[np.int64]:
-    """The band of each class, which has its name."""
-    name, raster = probabilities.paths[0], codes.raster
-    if not probabilities.grid.is_aligned(raster.grid):
-        raise RasterError(
-            f"{name} has {size_label(probabilities.grid.shape)} pixels on another grid than "
-            f"{raster.paths[0]} ({size_label(raster.grid.shape)}). Expected the probabilities that predict "
-            "wrote beside the map."
-        )
-    absent = [entry.name for entry in codes.classes if entry.name not in probabilities.bands]
-    if absent:
-        raise RasterError(
-            f"{name} has the bands {', '.join(probabilities.bands)}, but no band {absent[0]}. Expected a band for each "
-            "class, named like it."
-        )
-    return np.array([probabilities.bands.index(entry.name) for entry in codes.classes], np.int64)

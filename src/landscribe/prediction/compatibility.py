@@ -1,7 +1,6 @@
 """Compatibility: a raster that does not fit the model is refused with both values, or resampled on request."""
 
 import logging
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from rasterio.crs import CRS
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, GridError, ModelError, RasterError, counted
 from landscribe.geo.classes import Classes
-from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, are_pixels_alike, crs_label, pixel_label
 from landscribe.geo.rasters.derived.band_names import is_position, matched_bands, moved_band
 from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, require_resamplable, resample_to
@@ -23,7 +22,6 @@ from landscribe.prediction.spec import PredictSpec
 
 log = logging.getLogger(__name__)
 
-_TOLERANCE = 1.25
 _ROUNDING = 0.01
 """Difference of pixel sizes up to which they count as one number, as in resampling."""
 
@@ -177,16 +175,16 @@ def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None
             f"{ASSIGN_CRS}, or pass --any-pixel-size."
         )
     expected = expected or size
-    if _is_same_size(own, sides or own) and crs in (None, raster.grid.crs):
+    if are_pixels_alike(own, sides or own) and crs in (None, raster.grid.crs):
         return None
     if not (spec.resample or crs is not None):
         raise ModelError(
-            f"{name} has pixels of {_size_label(own)}, but the model was trained on {_size_label(sides or own)}. "
+            f"{name} has pixels of {pixel_label(own)}, but the model was trained on {pixel_label(sides or own)}. "
             "Pass --resample to read it at that size, or --any-pixel-size to map it as it is."
         )
-    if sides is not None and not _is_same_size((expected, expected), sides):
+    if sides is not None and not are_pixels_alike((expected, expected), sides):
         raise ModelError(
-            f"the model was trained on pixels of {_size_label(sides)}, but resampled pixels are squares. Warp {name} "
+            f"the model was trained on pixels of {pixel_label(sides)}, but resampled pixels are squares. Warp {name} "
             "to such pixels (gdalwarp -tr), or pass --any-pixel-size."
         )
     try:
@@ -194,18 +192,6 @@ def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None
     except GridError as error:
         raise ModelError(f"{error} Map it with a model of its pixel size.") from error
     return grid_of_pixel_size(raster.grid, expected, crs)
-
-
-def _is_same_size(sides: tuple[float, float], others: tuple[float, float]) -> bool:
-    """True if a network trained on pixels with one height and width (m) can map pixels with the other."""
-    return all(1 / _TOLERANCE < side / other < _TOLERANCE for side, other in zip(sides, others, strict=True))
-
-
-def _size_label(sides: tuple[float, float]) -> str:
-    """Height and width in metres, as one number for squares."""
-    height, width = sides
-    size = math.sqrt(height * width)
-    return f"{size:.3g} m" if _is_same_size(sides, (size, size)) else f"{width:.3g} x {height:.3g} m (width x height)"
 
 
 def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
@@ -294,9 +280,9 @@ def require_same_pixel_size(ensemble: Sequence[Model], raster: Raster, spec: Pre
     if spec.any_pixel_size or own is None:
         return
     for theirs in (model.pixel_sides for model in ensemble):
-        if theirs is not None and not _is_same_size(own, theirs):
+        if theirs is not None and not are_pixels_alike(own, theirs):
             raise ModelError(
-                f"{raster.paths[0]} is read in pixels of {_size_label(own)}, but a further model of the ensemble was "
-                f"trained on {_size_label(theirs)}. All must share a pixel size. Leave that model out, or pass "
+                f"{raster.paths[0]} is read in pixels of {pixel_label(own)}, but a further model of the ensemble was "
+                f"trained on {pixel_label(theirs)}. All must share a pixel size. Leave that model out, or pass "
                 "--any-pixel-size."
             )

@@ -5,7 +5,8 @@ import math
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -200,47 +201,46 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
     Raises:
         UnfinishedError: some failed; the others are done.
     """
-    spec = plan.spec
-    selected = select_shard(planned, spec.shard_index)
+    selected = select_shard(planned, plan.spec.shard_index)
     missing = [unit for unit in selected if not store.is_done(unit)]
     if len(missing) < len(selected):
         log.info("resuming: %d of %d units done", len(selected) - len(missing), len(selected))
     _require_disk(plan, missing)
     _foresee_assembly(plan)
-    if missing:
-        task = MapUnitTask(plan.predictor, plan.raster, store, plan.unit_options, plan.area)
-        unit_bytes, remote = _unit_bytes(plan, missing), any(is_remote(path) for path in plan.raster.paths)
-        if spec.dask is None:
-            workers = Workers.of(plan.predictor.device, unit_bytes, is_remote=remote)
-            outcomes = run_units(
-                replace(task, workers=workers), missing, readers=workers.readers, writers=workers.writers
-            )
-        else:
-            plan.predictor.leave_device()
-            count = mapping_processes(plan.predictor.device)
-            # A GPU's worker has as many threads as read for it: while one computes, the others read and write.
-            workers = Workers.of(plan.predictor.device, unit_bytes, count, is_remote=remote)
-            own = replace(task, workers=workers) if spec.dask == "auto" else task
-            outcomes = run_on_dask(own, missing, spec.dask, processes=count, threads=workers.readers)
-        # Patches that are merged change the units first; a shard does not see all of them.
-        is_final = plan.sieve is None and spec.shard is None
-        layers = [
-            Blocks(store.folder, layer, plan.raster.grid.shape, len(layer.band_names(plan.classes)))
-            for layer in plan.layers
-        ]
-        with (
-            progress.task(_title(plan.raster), sum(len(unit.tiles) for unit in missing)) as advance,
-            compressed_beside(store, planned, layers if is_final else (), workers.writers) as finished,
-        ):
-            failed, is_lost = _failures(outcomes, advance, finished)
-        if len(failed) > _MOST_WARNINGS:
-            log.warning("%d more units failed", len(failed) - _MOST_WARNINGS)
-        if failed and (len(failed) == len(planned) or (is_lost and spec.shard is None and not store.count_done())):
-            # No unit could be mapped: the cause is not a unit's own.
-            raise failed[0].error or AssertionError
-        if failed:
-            summary = _summary(failed, len(planned), store, is_lost=is_lost)
-            raise UnfinishedError(summary) from failed[-1].error
+    if not missing:
+        return
+    outcomes, workers = _outcomes(plan, store, missing)
+    # Patches that are merged change the units first; a shard does not see all of them.
+    is_final = plan.sieve is None and plan.spec.shard is None
+    layers = [
+        Blocks(store.folder, layer, plan.raster.grid.shape, len(layer.band_names(plan.classes)))
+        for layer in plan.layers
+    ]
+    with (
+        progress.task(_title(plan.raster), sum(len(unit.tiles) for unit in missing)) as advance,
+        compressed_beside(store, planned, layers if is_final else (), workers.writers) as finished,
+    ):
+        failed, is_lost = _failures(outcomes, advance, finished)
+    if failed:
+        _raise_failures(failed, plan, store, len(planned), is_lost=is_lost)
+
+
+def _outcomes(
+    plan: MapPlan, store: UnitStore, missing: Sequence[Unit]
+) -> tuple[Generator[Outcome[Unit], None, None], Workers]:
+    """Predicts units, in threads of this process or with Dask, as the outcomes are taken; and those threads."""
+    device, dask = plan.predictor.device, plan.spec.dask
+    processes = 1 if dask is None else mapping_processes(device)
+    remote = any(is_remote(path) for path in plan.raster.paths)
+    # A GPU's Dask worker has as many threads as read for it: while one computes, the others read and write.
+    workers = Workers.of(device, _unit_bytes(plan, missing), processes, is_remote=remote)
+    # Machines of another scheduler may have other cores.
+    own = workers if dask in (None, "auto") else Workers()
+    task = MapUnitTask(plan.predictor, plan.raster, store, plan.unit_options, plan.area, own)
+    if dask is None:
+        return run_units(task, missing, readers=workers.readers, writers=workers.writers), workers
+    plan.predictor.leave_device()
+    return run_on_dask(task, missing, dask, processes=processes, threads=workers.readers), workers
 
 
 def _unit_bytes(plan: MapPlan, units: Sequence[Unit]) -> int:
@@ -313,6 +313,20 @@ def _failures(
             outcomes.close()
             return failed, True
     return failed, False
+
+
+def _raise_failures(
+    failed: Sequence[Outcome[Unit]], plan: MapPlan, store: UnitStore, planned: int, *, is_lost: bool
+) -> NoReturn:
+    """Raise UnfinishedError for some of the planned units; where none could be mapped, the error of the first one."""
+    if len(failed) > _MOST_WARNINGS:
+        log.warning("%d more units failed", len(failed) - _MOST_WARNINGS)
+    is_none_done = is_lost and plan.spec.shard is None and not store.count_done()
+    if len(failed) == planned or is_none_done:
+        # The cause is not a unit's own.
+        assert failed[0].error is not None
+        raise failed[0].error
+    raise UnfinishedError(_summary(failed, planned, store, is_lost=is_lost)) from failed[-1].error
 
 
 def _require_any_pixel(plan: MapPlan, store: UnitStore, units: Sequence[Unit]) -> None:

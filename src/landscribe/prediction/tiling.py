@@ -9,7 +9,7 @@ import numpy as np
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import aligned, rounded_up, units
 from landscribe.inference.device import place_network
-from landscribe.inference.memory import budget, estimated_memory, has_global_context
+from landscribe.inference.memory import budget, estimated_memory
 from landscribe.inference.predictor import Predictor, mapping_processes
 from landscribe.inference.receptive_field import ReceptiveField, cached_receptive_field
 from landscribe.prediction.spec import PredictSpec
@@ -132,7 +132,9 @@ class _TilingChoice:
         """True if the raster is larger than the training chips and a network has global context."""
         models = self._predictor.models
         trained = models[0].chip_size
-        return trained is not None and max(self._raster.grid.shape) > trained and any(map(has_global_context, models))
+        if trained is None or max(self._raster.grid.shape) <= trained:
+            return False
+        return any(model.has_global_context for model in models)
 
     def _or_given(self, margin: int | None, tile: int) -> int:
         """The given margin, else this one; if None, half of each side is kept."""
@@ -178,8 +180,10 @@ class _TilingChoice:
         fields = []
         for model in self._predictor.models:
             place_network(model.network, self._predictor.device)
-            threshold = self._spec.class_threshold
-            field = cached_receptive_field(model, self._raster, largest=window, threshold=threshold)
+            field = cached_receptive_field(
+                model, self._raster, tolerance=self._spec.tolerance, largest=window,
+                threshold=self._spec.class_threshold,
+            )  # fmt: skip
             if field is None:
                 return None
             fields.append(field)
@@ -199,7 +203,7 @@ class _TilingChoice:
         step = rounded_up(32, self._align)
         tiles = range(largest, min(_SMALLEST, largest) - 1, -step) if self._spec.tile == "auto" else [largest]
         for tile in reversed(tiles):
-            margin = field.margin(tile, tolerance=self._spec.tolerance, align=self._align)
+            margin = field.margin(tile, align=self._align)
             if self._spec.margin != "auto":
                 margin = self._spec.margin if tile - 2 * self._spec.margin >= self._align else None
             if margin is not None:
@@ -213,7 +217,7 @@ class _TilingChoice:
             tile, note = min(largest, self._aligned(_SAFE_TILE)), f"{note}, and its training size is unknown"
         else:
             tile, note = self._aligned(size), f"{note}, so tiles have the training size"
-        margin = field.margin(tile, tolerance=self._spec.tolerance, align=self._align)
+        margin = field.margin(tile, align=self._align)
         return self._tiling(tile, self._or_given(margin, tile), field, f"{measured}; {note}")
 
     def _whole(self, tile: int) -> Tiling:

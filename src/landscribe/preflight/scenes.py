@@ -11,7 +11,7 @@ from landscribe.data.scenes.scene import Scene
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import EmptyError, GridError, LandscribeError, counted, first_line
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.grid import ASSIGN_CRS, crs_label, size_label
+from landscribe.geo.grid import ASSIGN_CRS, are_pixels_alike, crs_label, pixel_label, size_label
 from landscribe.geo.rasters.derived.band_names import matched_bands, moved_band
 from landscribe.geo.rasters.derived.converted import as_bands, like
 from landscribe.geo.rasters.derived.resampling import is_coarser
@@ -119,11 +119,11 @@ def check_consistency(images: Sequence[Raster]) -> list[Finding]:
     first, findings = images[0], [*check_band_names(images)]
     for other in images[1:]:
         findings += _compare(other, first)
-        sizes = _pixel_size(first), _pixel_size(other)
-        if all(sizes) and not 0.8 < sizes[1] / sizes[0] < 1.25:
+        ours, theirs = _pixel_sides(first), _pixel_sides(other)
+        if ours is not None and theirs is not None and not are_pixels_alike(theirs, ours):
             findings.append(Finding(
-                "warning", f"{other.paths[0]} has pixels of {sizes[1]:.3g} m, {first.paths[0]} of {sizes[0]:.3g} m. "
-                "Objects then differ in size in pixels. Resample one (gdalwarp -tr).",
+                "warning", f"{other.paths[0]} has pixels of {pixel_label(theirs)}, {first.paths[0]} of "
+                f"{pixel_label(ours)}. Objects then differ in size in pixels. Resample one (gdalwarp -tr).",
             ))  # fmt: skip
     return findings
 
@@ -173,11 +173,11 @@ def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _pixel_size(image: Raster) -> float:
+def _pixel_sides(image: Raster) -> tuple[float, float] | None:
     try:
-        return image.grid.pixel_size or 0.0
+        return image.grid.pixel_sides
     except GridError:
-        return 0.0
+        return None
 
 
 def check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Iterator[Finding]:

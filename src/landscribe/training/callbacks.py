@@ -1,4 +1,4 @@
-"""Progress bar and logs of a running training."""
+"""Progress bar, logs and compilation of a running training."""
 
 import importlib.util
 import logging
@@ -13,7 +13,9 @@ import lightning
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from landscribe import progress
+from landscribe.nn.segmentation import Segmentation
 from landscribe.outputs import refuse_file, require_writable
+from landscribe.training.spec import TrainSpec
 
 log = logging.getLogger(__name__)
 
@@ -129,3 +131,33 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(quietened, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def compiled(network: Segmentation, spec: TrainSpec, processes: int) -> Iterator[None]:
+    """Compile the network if the settings say so, until the context ends: the caller may run it on other sizes.
+
+    Its weights and copies stay those of the network itself. The settings of torch.compile return to those of the
+    caller, also after an error: a backend that is compiled later must say that it cannot be.
+    """
+    if not spec.compile:
+        yield
+    elif type(network).training_loss is not Segmentation.training_loss:
+        log.warning("training: %s is not compiled: it is trained by several heads", spec.architecture)
+        yield
+    elif processes > 1:
+        # Their synchronised normalisations cut it into many graphs; the gain is not measured.
+        log.warning("training: %s is not compiled: several processes train it", spec.architecture)
+        yield
+    else:
+        from torch._dynamo import config  # seconds
+
+        # A CUDA graph overwrites what its last run returned, the gradients of an accumulated batch among it.
+        mode = "reduce-overhead" if spec.accumulate == 1 else "default"
+        network.compile(mode=mode, dynamic=False)
+        try:
+            # torch's documented switch: a network that cannot be compiled runs as it is.
+            with config.patch(suppress_errors=True):
+                yield
+        finally:
+            network._compiled_call_impl = None  # noqa: SLF001  torch has no public inverse of Module.compile

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from landscribe.data.batches.read_ahead import ReadAhead
 from landscribe.errors import NetworkError
 from landscribe.inference.device import training_precision
-from landscribe.training.callbacks import quiet_lightning
+from landscribe.training.callbacks import compiled, quiet_lightning
 from landscribe.training.segmenter import Segmenter
 from landscribe.training.spec import TrainSpec
 
@@ -92,9 +92,12 @@ def find_learning_rate(module: Callable[[], LRFinderModule], batches: ReadAhead,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        finder = Tuner(trainer).lr_find(
-            module(), train_dataloaders=batches, min_lr=_LOWEST, max_lr=_HIGHEST, num_training=_RATES, update_attr=False
-        )
+        trained = module()
+        with compiled(trained.network, spec, processes=1):
+            finder = Tuner(trainer).lr_find(
+                trained, train_dataloaders=batches, min_lr=_LOWEST, max_lr=_HIGHEST, num_training=_RATES,
+                update_attr=False,
+            )  # fmt: skip
     rate = None if finder is None else suggest_learning_rate(finder.results["lr"], finder.results["loss"])
     if rate is None:
         raise NetworkError(

@@ -109,27 +109,6 @@ class Segmenter(lightning.LightningModule):
             freeze(part)
         self._stop_without_progress()
 
-    def on_train_start(self) -> None:
-        """Compile the network, if the settings say so. Its weights and copies stay those of the network itself."""
-        if not self.spec.compile:
-            return
-        if type(self.network).training_loss is not Segmentation.training_loss:
-            log.warning("training: %s is not compiled: it is trained by several heads", self.spec.architecture)
-        elif self.trainer.world_size > 1:
-            # Their synchronised normalisations cut it into many graphs; the gain is not measured.
-            log.warning("training: %s is not compiled: several processes train it", self.spec.architecture)
-        else:
-            # torch's documented switch: a network that cannot be compiled runs as it is.
-            torch._dynamo.config.suppress_errors = True  # noqa: SLF001
-            # A CUDA graph overwrites what its last run returned, the gradients of an accumulated batch among it.
-            mode = "reduce-overhead" if self.spec.accumulate == 1 else "default"
-            self.network.compile(mode=mode, dynamic=False)
-
-    def on_train_end(self) -> None:
-        """Leave the network itself: the caller may run it on other sizes."""
-        if vars(self.network).pop("_compiled_call_impl", None) is not None:
-            torch._dynamo.config.suppress_errors = False  # noqa: SLF001
-
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
         """Convert what the device cannot hold."""
         return {name: as_held(tensor, self.device) for name, tensor in batch.items()}

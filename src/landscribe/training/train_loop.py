@@ -34,7 +34,7 @@ from landscribe.nn import Segmentation
 from landscribe.nn.encoders.weights import Weights, license_terms, resolve_weights
 from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
-from landscribe.training.callbacks import ProgressCallback, StepLogger, loggers, quiet_lightning
+from landscribe.training.callbacks import ProgressCallback, StepLogger, compiled, loggers, quiet_lightning
 from landscribe.training.checkpoint import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -343,7 +343,8 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
             enable_model_summary=False,
         )
         try:
-            trainer.fit(segmenter, batches, held_out, ckpt_path=checkpoints.last if is_resumed else None)
+            with compiled(job.network, spec, group.count):
+                trainer.fit(segmenter, batches, held_out, ckpt_path=checkpoints.last if is_resumed else None)
             if held_out is not None and segmenter.has_unlogged_steps:
                 # If the budget ends within an epoch, Lightning does not validate it.
                 trainer.validate(segmenter, held_out, verbose=False)

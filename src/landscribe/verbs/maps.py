@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import ClassError, OutputError, RecipeError, listed
+from landscribe.errors import OutputError, RecipeError, listed
 from landscribe.outputs import claim, output_path, require_replaceable
 from landscribe.spec import Seed, checked
 from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
@@ -210,24 +210,12 @@ def assess(
         checked("seed", seed, Seed)
 
     from landscribe.assessment.references import assess_maps
-    from landscribe.data.scenes.spec import SceneSpec
-    from landscribe.geo.rasters.raster import Raster
-    from landscribe.geo.vectors.vector_files import is_vector
-    from landscribe.maps.class_map import ClassMap
-    from landscribe.maps.class_tables import refuse_column_of_one_class
 
     paths = map_files([maps] if isinstance(maps, (str, Path)) else maps)
     with _measures_file(out) as saved:
-        try:
-            result = assess_maps(
-                paths, reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec, seed=seed,
-            )  # fmt: skip
-        except ClassError as error:
-            if "label_field" in fields and is_vector(str(reference)):
-                labels = SceneSpec.of({"image": paths, "labels": reference} | fields)
-                mapped = ClassMap.of(Raster.open([paths[0]]), spec.class_table)
-                refuse_column_of_one_class(error, mapped.classes, labels)
-            raise
+        result = assess_maps(
+            paths, reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec, seed=seed,
+        )  # fmt: skip
         if saved is not None:
             result.save(saved)
     return result

@@ -289,6 +289,10 @@ def bench(
     """
     from landscribe.inference.backends.choice import compare_backends
     from landscribe.inference.device import resolve_device
+    from landscribe.prediction.spec import PredictSpec
 
     opened = open_model(model, trust_code)
-    return compare_backends(opened, tile=tile, batch=batch, seconds=seconds, device=resolve_device(device))
+    return compare_backends(
+        opened, tile=tile, batch=batch, seconds=seconds, device=resolve_device(device),
+        tolerance=PredictSpec().tolerance,
+    )  # fmt: skip

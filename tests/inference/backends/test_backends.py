@@ -29,7 +29,7 @@ from landscribe.inference.backends.choice import (
 from landscribe.inference.backends.onnx_export import FOLDER
 from landscribe.inference.backends.onnxruntime_backend import compile_tensorrt
 from landscribe.inference.backends.torch_backend import Backend, fuse_conv_bn
-from landscribe.inference.benchmark import TOLERANCE, TOLERANCE_16, Benchmark, Timing, synthetic_images
+from landscribe.inference.benchmark import TOLERANCE_32, Benchmark, Timing, synthetic_images
 from landscribe.inference.cache import TUNING
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
@@ -77,7 +77,7 @@ def wrapped(network: nn.Module) -> Model:
 
 def fastest(model: Model, tile: int, *, pixels: float = math.inf, precision: str = "auto") -> str:
     return fastest_backend(
-        model, tile=tile, batch=1, device=CPU, pixels=pixels, precision=precision, tolerance=TOLERANCE_16, on_dask=False
+        model, tile=tile, batch=1, device=CPU, pixels=pixels, precision=precision, tolerance=1e-3, on_dask=False
     )
 
 
@@ -245,8 +245,8 @@ def test_a_network_that_cannot_be_exported_is_refused_in_one_line(backend, capfd
 
 def test_a_network_that_cannot_be_exported_runs_in_torch():
     assert fastest(wrapped(Deciding()), tile=32) == "torch"
-    found = compare_backends(wrapped(Deciding()), tile=32, batch=1, device=CPU, seconds=0)
-    assert [one.backend for one in found.timings if one.tolerance == TOLERANCE] == ["torch"]
+    found = compare_backends(wrapped(Deciding()), tile=32, batch=1, device=CPU, seconds=0, tolerance=1e-3)
+    assert [one.backend for one in found.timings if one.tolerance == TOLERANCE_32] == ["torch"]
     assert set(EXPORTED) <= set(found.unavailable)
 
 
@@ -256,7 +256,7 @@ def test_a_missing_package_is_refused_with_the_command_that_installs_it(backend,
     assert backend not in installed_backends()
     with pytest.raises(BackendError, match=rf"{package}.*pip install 'landscribe\[{backend}\]'"):
         build_backend(backend, wrapped(Hasty()), CPU)
-    found = compare_backends(wrapped(Hasty()), tile=32, batch=1, device=CPU, seconds=0)
+    found = compare_backends(wrapped(Hasty()), tile=32, batch=1, device=CPU, seconds=0, tolerance=1e-3)
     assert f"landscribe[{backend}]" in found.unavailable[backend]
 
 
@@ -269,7 +269,7 @@ def test_a_backend_refuses_a_device_that_it_does_not_run_on(backend):
 
 def test_a_backend_with_wrong_classes_is_never_the_fastest(monkeypatch):
     monkeypatch.setitem(BACKENDS, "hasty", BackendKind(lambda model, device, heads: by_head(Hasty())))
-    found = compare_backends(small("fcn"), tile=64, batch=1, device=CPU, seconds=0)
+    found = compare_backends(small("fcn"), tile=64, batch=1, device=CPU, seconds=0, tolerance=1e-3)
     speeds = {one.backend: one.megapixels_per_second for one in found.timings}
     assert max(speeds, key=speeds.get) == "hasty"
     assert found.fastest != "hasty"
@@ -280,8 +280,8 @@ def test_the_tolerance_is_a_share_of_pixels():
         rows = (Timing("torch", 1.0, 1.0, 0.0, 0.0), Timing("onnx", 2.0, agreement, 0.0, 0.0))
         return Benchmark((1, 3, 64, 64), "cpu", rows).fastest
 
-    assert found(1 - TOLERANCE / 2) == "onnx"
-    assert found(1 - TOLERANCE * 2) == "torch"
+    assert found(1 - TOLERANCE_32 / 2) == "onnx"
+    assert found(1 - TOLERANCE_32 * 2) == "torch"
 
 
 class Rounding32(nn.Module):
@@ -302,7 +302,9 @@ def test_a_network_that_does_not_run_in_bfloat16_is_refused_and_never_chosen(mon
     model, images = wrapped(Rounding32().eval()), synthetic_images((1, 3, 32, 32), CPU)
     with pytest.raises(BackendError, match=r"^Rounding32 does not run in bfloat16: .*Use --precision 32\.$"):
         build_backend("torch-bf16", model, CPU)(images)
-    found = compare_backends(model, tile=32, batch=1, device=CPU, seconds=0, names=["torch", "torch-bf16"])
+    found = compare_backends(
+        model, tile=32, batch=1, device=CPU, seconds=0, tolerance=1e-3, names=["torch", "torch-bf16"]
+    )
     assert [one.backend for one in found.timings] == ["torch"]
 
 
@@ -500,7 +502,7 @@ def test_bench_times_every_backend_and_compares_it_with_torch(tmp_path):
     for one in found.timings:
         assert one.megapixels_per_second > 0
         if BACKENDS[one.backend].precision == "32":
-            assert one.agreement > 1 - TOLERANCE
+            assert one.agreement > 1 - TOLERANCE_32
             assert one.max_probability_difference < 1e-4
     assert found.as_dict()["fastest"] in installed_backends()
 

@@ -11,7 +11,7 @@ from contract import NetworkContract, ServingContract
 from torch import nn
 
 from landscribe.errors import NetworkError
-from landscribe.inference.memory import has_global_context
+from landscribe.inference.memory import PinnedModel
 from landscribe.model import Model
 from landscribe.nn import build, summary
 from landscribe.nn.architectures.unetplusplus import pruned
@@ -175,7 +175,7 @@ def test_freezing_keeps_the_transformer_and_lets_the_pyramid_learn():
 def test_attention_is_global_context():
     for name in (PLAIN, DINOV3):
         network = build("unet", encoder=name, bands=3, classes=2, **NARROW)
-        assert has_global_context(Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b"]))
+        assert PinnedModel.pin(Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b"])).has_global_context
 
 
 def test_every_parameter_of_a_transformer_is_in_a_row_of_its_summary():

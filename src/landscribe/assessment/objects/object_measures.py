@@ -7,7 +7,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from landscribe.agreement import plain
+from landscribe.agreement import f1, iou, plain, ratio
 from landscribe.assessment.edges import SCALE
 from landscribe.assessment.objects.boundaries import Edges, length_within
 from landscribe.assessment.objects.matching import Pairs, dissolved, match, match_by_score
@@ -72,17 +72,17 @@ class ObjectMeasures:
     @property
     def precision(self) -> Floats:
         """(T,) share of the predicted objects that match."""
-        return _shares(self.matches, self.predicted)
+        return ratio(self.matches, self.predicted)
 
     @property
     def recall(self) -> Floats:
         """(T,) share of the reference objects that match."""
-        return _shares(self.matches, self.reference)
+        return ratio(self.matches, self.reference)
 
     @property
     def f1(self) -> Floats:
-        """(T,) harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN)."""
-        return _shares(2 * self.matches, self.predicted + self.reference)
+        """(T,) harmonic mean of precision and recall."""
+        return f1(self.matches, self.reference, self.predicted)
 
     @property
     def average_precision(self) -> float:
@@ -102,28 +102,28 @@ class ObjectMeasures:
     @property
     def recognition_quality(self) -> float:
         """RQ: F1 of the matches above 0.5."""
-        return float(_shares(np.array(2 * self.panoptic_ious.size), self.predicted + self.reference))
+        return float(f1(self.panoptic_ious.size, self.reference, self.predicted))
 
     @property
     def panoptic_quality(self) -> float:
         """PQ: total IoU of the matches / (TP + FP / 2 + FN / 2). Law: PQ = SQ RQ; 0 without matches."""
-        return float(_shares(2 * self.panoptic_ious.sum(), self.predicted + self.reference))
+        return float(ratio(2 * self.panoptic_ious.sum(), self.predicted + self.reference))
 
     @property
     def count_ratio(self) -> float:
         """Predicted objects per reference object."""
-        return float(_shares(np.array(self.predicted), self.reference))
+        return float(ratio(self.predicted, self.reference))
 
     @property
     def vertex_ratio(self) -> float:
         """Predicted vertices per reference vertex (the N ratio of Zorzi et al. 2022, arXiv:2111.15491)."""
-        return float(_shares(np.array(self.vertices[0]), self.vertices[1]))
+        return float(ratio(self.vertices[0], self.vertices[1]))
 
     @property
     def area_iou(self) -> float:
         """Area of both sides / area of either side, whatever object it belongs to."""
         predicted, reference, both = self.square_metres
-        return float(_shares(np.array(both), predicted + reference - both))
+        return float(iou(both, reference, predicted))
 
     @property
     def c_iou(self) -> float:
@@ -157,10 +157,6 @@ class ObjectMeasures:
             "average_precisions": [plain(value) for value in self.average_precisions.tolist()],
             **{name: plain(getattr(self, name)) for name in SCALARS},
         }
-
-
-def _shares(part: NDArray[Any], whole: float) -> Floats:
-    return part / whole if whole > 0 else np.full(np.shape(part), np.nan)
 
 
 def measure_objects(name: str, predicted: Objects, reference: Objects, tolerance: float | None) -> ObjectMeasures:
@@ -260,4 +256,4 @@ def _boundary_shares(predicted: Objects, reference: Objects, tolerance: float) -
 def _share_within(edges: Edges, others: Edges, tolerance: float) -> float:
     """Share of the length of edges within a tolerance of others, at most 1."""
     length = edges.lengths().sum()
-    return float(_shares(np.array(min(length_within(edges, others, tolerance), length)), length))
+    return float(ratio(min(length_within(edges, others, tolerance), length), length))

@@ -23,6 +23,7 @@ from landscribe.data.splits.footprints import (
     scene_grids,
 )
 from landscribe.data.splits.ground import GroundOutlines
+from landscribe.data.splits.spec import default_gap
 from landscribe.errors import counted
 from landscribe.geo.grid import Grid
 from landscribe.texts import length_text
@@ -212,7 +213,7 @@ def _distance_finding(distance: Distance, size: int) -> tuple[Literal["error", "
             "again, with --split-by scene if scenes overlap."
         )
     metres = "" if distance.metres is None else f" ({length_text(distance.metres)})"
-    gap = max(1, size // 4)
+    gap = default_gap(size)
     if distance.pixels < gap * (1 - _PIXELS_DIFFER * distance.between_crss):
         how = "touch" if distance.pixels < 1 else f"are only {int(distance.pixels)} pixels{metres} apart"
         return "warning", (

@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, uniform_filter
 
 from landscribe import progress
 from landscribe.data.chips.chips import ChipReader, Chips
@@ -169,19 +169,10 @@ def _local_contrast(gray: Gray) -> Gray:
 
 
 def _box_blur(image: Gray, radius: int) -> Gray:
-    """Mean over a square of `2 * radius + 1` pixels; NaN if one of them is NaN."""
-    all_valid = _box_means(~np.isnan(image), radius) > 1 - 1e-6
-    return np.where(all_valid, _box_means(np.nan_to_num(image), radius), np.nan).astype(np.float32)
-
-
-def _box_means(image: NDArray[Any], radius: int) -> NDArray[np.float64]:
-    """Mean over a square of `2 * radius + 1` pixels; edge pixels are repeated outwards."""
-    width = 2 * radius + 1
-    sums = np.pad(image.astype(np.float64), radius, mode="edge")
-    for _ in range(2):
-        sums = np.cumsum(np.pad(sums, ((1, 0), (0, 0))), axis=0)
-        sums = (sums[width:] - sums[:-width]).T / width
-    return sums
+    """Mean over a square of `2 * radius + 1` pixels; edge pixels are repeated outwards. NaN if one of them is NaN."""
+    absent, width = np.isnan(image), 2 * radius + 1
+    means = uniform_filter(np.where(absent, 0.0, image.astype(np.float64)), width, mode="nearest")
+    return np.where(maximum_filter(absent, width, mode="nearest"), np.nan, means).astype(np.float32)
 
 
 def _similarity(a: Gray, b: Gray) -> float:

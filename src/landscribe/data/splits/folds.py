@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from landscribe.data.chips.chips import Chips
 from landscribe.data.splits.footprints import chip_footprints, chips_between_crss, pairs_within, scene_grids
 from landscribe.data.splits.groups import Groups, Split, single_membership
+from landscribe.data.splits.spec import default_gap
 from landscribe.data.splits.split import TARGET_BLOCKS, block_index, block_side
 from landscribe.errors import ChipError, counted, listed
 from landscribe.geo.grid import Window
@@ -55,7 +56,7 @@ def fold_splits(chips: Chips, folds: int | Whole, *, gap: int | None, seed: int)
             chips.metadata.background_share,
         )
     grids, _ = scene_grids(chips)
-    distance = gap or max(1, chips.metadata.size // 4)
+    distance = gap or default_gap(chips.metadata.size)
     near = np.concatenate(
         [
             pairs_within(chip_footprints(chips, grids), distance),

@@ -62,3 +62,8 @@ class SplitSpec(Spec):
             names = " and ".join(f"{split}_list" for split in self.lists)
             raise ValueError(f"{names} is given, but by is {self.by}; set by = list (--split-by list)")
         return self
+
+
+def default_gap(size: int) -> int:
+    """The gap in pixels between chips of `size` pixels where `SplitSpec.gap` states none."""
+    return max(1, size // 4)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from landscribe.data.splits.footprints import Footprints, in_common_grid, overlap_groups, pairs_within
 from landscribe.data.splits.groups import Groups, Split, assign_splits, single_membership
-from landscribe.data.splits.spec import SplitSpec
+from landscribe.data.splits.spec import SplitSpec, default_gap
 from landscribe.errors import ChipError, counted, listed
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -155,7 +155,7 @@ def _areas(scenes: Sequence[SplitInput], distance: int) -> list[list[int]]:
 
 def _gap(spec: SplitSpec, size: int) -> int:
     """The minimum distance in pixels between chips of different splits."""
-    return spec.gap or max(1, size // 4)
+    return spec.gap or default_gap(size)
 
 
 def _listed(scene: SplitInput) -> list[Split]:

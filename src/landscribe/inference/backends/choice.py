@@ -17,7 +17,7 @@ from landscribe.inference import cache
 from landscribe.inference.backends import BACKENDS, BackendKind, installed_backends
 from landscribe.inference.backends.onnxruntime_backend import has_tensorrt
 from landscribe.inference.backends.torch_backend import Backend
-from landscribe.inference.benchmark import TOLERANCE_16, Benchmark, run_benchmark, synthetic_images
+from landscribe.inference.benchmark import Benchmark, run_benchmark, synthetic_images
 from landscribe.inference.device import place_network
 from landscribe.inference.memory import estimated_memory
 from landscribe.machine import cpu_has_bfloat16, processor_name, require_memory
@@ -133,8 +133,8 @@ def compare_backends(
     batch: int,
     device: torch.device,
     seconds: float,
+    tolerance: float,
     names: Sequence[str] | None = None,
-    tolerance: float = TOLERANCE_16,
 ) -> Benchmark:
     """Time the installed backends on a model, and store the fastest in the user's cache.
 
@@ -144,8 +144,8 @@ def compare_backends(
         batch: images at once.
         device: where the backends run.
         seconds: time for the rounds, in which backends take turns; there are at least three.
-        names: the backends; `candidates` if None.
         tolerance: share of pixels whose class may differ in a backend of 16 bits.
+        names: the backends; `candidates` if None.
 
     Raises:
         RecipeError: tile, batch or seconds are out of range.
