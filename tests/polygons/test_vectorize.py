@@ -381,6 +381,15 @@ def test_a_raster_without_crs_has_polygons_without_metres(tmp_path):
     assert not list(tmp_path.glob("x.*"))
 
 
+def test_a_raster_in_the_crs_of_a_site_has_no_geojson(tmp_path):
+    crs = 'LOCAL_CS["site",UNIT["US survey foot",0.304800609601219]]'
+    path = worlds.write_raster(tmp_path / "site.tif", VALUES, crs=crs, nodata=255)
+    with pytest.raises(OutputError, match=r"longitude and latitude .*the raster has a CRS without a position on Earth"):
+        ls.vectorize(path, out=tmp_path / "x.geojson")
+    assert not list(tmp_path.glob("x.*"))
+    assert len(read(ls.vectorize(path, out=tmp_path / "x.gpkg")))
+
+
 def test_fields_of_the_real_world_are_counted_and_measured(shared_data, tmp_path):
     mask = shared_data / "ftw_fields" / "mask.tif"
     four = read(ls.vectorize(mask, out=tmp_path / "4.fgb"))

@@ -17,8 +17,10 @@ import pyogrio
 import pyproj
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
 from pyogrio.util import vsi_path
+from rasterio.crs import CRS
 
 from landscribe.errors import OutputError
+from landscribe.geo.grid import crs_label, is_local_crs
 from landscribe.outputs import atomic_files
 
 log = logging.getLogger(__name__)
@@ -134,9 +136,11 @@ def _write_flatgeobuf(features: FeatureStream, path: Path) -> None:
 
 
 def _write_geojson(features: FeatureStream, path: Path) -> None:
-    if features.crs is None:
+    crs = None if features.crs is None else CRS.from_wkt(features.crs)
+    if crs is None or is_local_crs(crs):
+        lacks = "no CRS" if crs is None else f"a CRS without a position on Earth ({crs_label(crs)})"
         raise OutputError(
-            f"{path.name} would be in longitude and latitude (RFC 7946), but the raster has no CRS. Write .gpkg, or "
+            f"{path.name} would be in longitude and latitude (RFC 7946), but the raster has {lacks}. Write .gpkg, or "
             "assign the CRS with gdal_edit.py -a_srs."
         )
     _write_by_gdal(features, path, "GeoJSON", {"RFC7946": "YES"})
