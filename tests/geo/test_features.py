@@ -157,7 +157,7 @@ def test_a_crs_that_cannot_be_transformed_is_refused():
 
 
 def test_a_raster_without_crs_is_refused_with_the_remedy():
-    with pytest.raises(LabelError, match=r"scene\.tif has no CRS.*gdal_edit"):
+    with pytest.raises(LabelError, match=r"scene\.tif has no CRS.*rio edit-info --crs"):
         features([pixel_box(0, 0, 1, 1)]).to_crs_of(Grid(None, METRE, 8, 8), "scene.tif")
 
 

@@ -345,7 +345,7 @@ def check_north_up(transform: Affine, name: str) -> None:
         )
 
 
-ASSIGN_CRS = "Assign its CRS (gdal_edit.py -a_srs; gdalwarp, if it has ground control points only)"
+ASSIGN_CRS = "Assign its CRS (rio edit-info --crs EPSG:CODE FILE; gdalwarp, if it has ground control points only)"
 """What to do about a raster without a CRS."""
 
 

@@ -1,12 +1,16 @@
 """Metadata: files that hold several rasters, and files that ground control points place."""
 
 import math
-from pathlib import PureWindowsPath
+import re
+import subprocess
+import sys
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.shutil import copy
 
 from landscribe.errors import RasterError
@@ -103,6 +107,22 @@ def test_ground_control_points_alone_are_not_used_and_the_remedy_is_said(tmp_pat
     assert Raster.open([path]).grid.crs is None
     assert "scan.tif is placed by 4 ground control points only" in caplog.text
     assert "gdalwarp" in caplog.text
+
+
+def test_a_crs_in_a_file_beside_an_image_is_not_read_and_the_remedy_works(tmp_path, caplog):
+    """World files and .prj, as surveyors get them with JPEGs; a Shapefile of the same name has a .prj of its own."""
+    for name in ("scan", "parcels"):
+        plain = write_raster(tmp_path / "plain.tif", noise(1, 20, 30), crs=None, transform=None)
+        copy(plain, tmp_path / f"{name}.png", driver="PNG")
+        (tmp_path / f"{name}.pgw").write_text("0.5\n0\n0\n-0.5\n500000\n5000000\n")
+        (tmp_path / f"{name}.prj").write_text(CRS.from_epsg(32632).to_wkt(version="WKT1_ESRI"))
+    (tmp_path / "parcels.shp").touch()
+    rasters = [Raster.open([tmp_path / f"{name}.png"]) for name in ("scan", "parcels")]
+    assert [raster.grid.crs for raster in rasters] == [None, None]
+    (command,) = re.findall(r"assign it \((rio .*)\)$", caplog.text, re.MULTILINE)
+    rio = str(Path(sys.executable).with_name("rio"))
+    subprocess.run(command.replace("rio", rio, 1), shell=True, check=True)
+    assert Raster.open([tmp_path / "scan.png"]).grid.crs.to_epsg() == 32632
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

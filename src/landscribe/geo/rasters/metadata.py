@@ -16,7 +16,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import RasterError
-from landscribe.geo.access import is_remote, open_dataset
+from landscribe.geo.access import is_local, is_remote, open_dataset
 from landscribe.geo.grid import Grid, check_north_up, horizontal, without_rounding
 from landscribe.geo.rasters.encoding import Encoding
 
@@ -107,7 +107,15 @@ def _require_one_raster(source: Any, name: str) -> None:
 
 def _warn_unplaced(source: Any, transform: Affine, name: str) -> None:
     """Log that what locates a raster is not used, if that is all it has."""
-    if source.crs is not None or not transform.is_identity:
+    if source.crs is not None:
+        return
+    beside = Path(name).with_suffix(".prj")
+    if is_local(name) and beside.is_file() and not beside.with_suffix(".shp").exists():
+        log_once(
+            f"{name} has no CRS: GDAL does not read {beside.name} beside it. If it is that of the image, assign it "
+            f'(rio edit-info --crs "$(cat {beside})" {name})'
+        )
+    if not transform.is_identity:
         return
     gcps, _ = source.gcps
     if gcps or source.rpcs:

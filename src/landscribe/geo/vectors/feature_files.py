@@ -141,7 +141,7 @@ def _write_geojson(features: FeatureStream, path: Path) -> None:
         lacks = "no CRS" if crs is None else f"a CRS without a position on Earth ({crs_label(crs)})"
         raise OutputError(
             f"{path.name} would be in longitude and latitude (RFC 7946), but the raster has {lacks}. Write .gpkg, or "
-            "assign the CRS with gdal_edit.py -a_srs."
+            "assign the CRS with rio edit-info --crs."
         )
     _write_by_gdal(features, path, "GeoJSON", {"RFC7946": "YES"})
 
