@@ -1,16 +1,26 @@
 """The contract of a format of labels, held by each in LABEL_FORMATS."""
 
 import pickle
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from landscribe import verbs
-from landscribe.data.scenes.label_formats import LABEL_FILES, LABEL_FORMATS, label_format, require_fitting_settings
+from landscribe.data.scenes.label_formats import (
+    LABEL_FILES,
+    LABEL_FORMATS,
+    LabelFormat,
+    label_format,
+    label_warnings,
+    require_fitting_settings,
+)
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import RecipeError
+from landscribe.errors import EmptyError, OutsideError, RecipeError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
@@ -151,3 +161,70 @@ def test_the_crs_of_an_area_without_one_fits_label_rasters(tmp_path):
 def test_every_setting_of_labels_belongs_to_a_format():
     named = {name for name in SceneSpec.model_fields if name.startswith("label_")}
     assert named < set().union(*(each.settings for each in LABEL_FORMATS.values())) < set(SceneSpec.model_fields)
+
+
+# A new format ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NumberText:
+    """One label of a whole image, in a text file."""
+
+    has_background: ClassVar[bool] = False
+    is_one_class: ClassVar[bool] = False
+    has_colours: ClassVar[bool] = False
+    zero_is_class: ClassVar[bool] = False
+    is_thresholded: ClassVar[bool] = False
+    has_names: ClassVar[bool] = False
+    separates_objects: ClassVar[bool] = False
+    file_grid: ClassVar[None] = None
+
+    label: int | None
+    value: int = IGNORE
+
+    @classmethod
+    def open(cls, path, image, spec, polygons):
+        """The label in a file, which names the images that it is of."""
+        label, *names = Path(path).read_text().split() or [None]
+        if label is None:
+            raise EmptyError(f"{path} holds no number.")
+        if image.name not in names:
+            raise OutsideError(f"{path} is not of {image.name}.")
+        return cls(int(label))
+
+    def labels(self, *, colours):
+        return set() if self.label is None else {self.label}
+
+    def with_classes(self, classes):
+        return self if self.label is None else replace(self, value=int(classes.values_of([self.label], "text")[0]))
+
+    def read(self, window):
+        return np.full(window.shape, self.value, np.uint8)
+
+    def objects(self, window):
+        return (self.read(window) != IGNORE).astype(np.uint32)
+
+    @staticmethod
+    def warnings(sources):
+        yield f"{len(sources)} texts"
+
+
+def test_a_new_format_needs_a_line_and_nothing_else(tmp_path, monkeypatch, caplog):
+    line = LabelFormat(
+        {".number"}, NumberText.open, "number texts", frozenset(), without=lambda *_: NumberText(None)
+    )  # fmt: skip
+    monkeypatch.setitem(LABEL_FORMATS, "numbers", line)
+    texts = {"a": "7 north", "b": "9 east west", "c": ""}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.number").write_text(text)
+    specs = [
+        SceneSpec(image=(str(write_raster(tmp_path / f"{image}.tif", noise(3, H, W))),), labels=str(tmp_path / labels))
+        for image, labels in [("north", "a.number"), ("south", "a.number"), ("east", "b.number"), ("sea", "c.number")]
+    ]
+    scenes, classes = open_scenes(specs)
+    assert classes.values == (7, 9)
+    read = [np.unique(scene.labels.read(Window(0, 0, H, W))).tolist() for scene in scenes]
+    assert read == [[7], [IGNORE], [9], [IGNORE]]
+    assert "a.number has no polygon on 1 of 2 images (south): they give no labelled pixel" in caplog.text
+    assert "the label files of 1 of 4 images hold no features (sea): they give no labelled pixel" in caplog.text
+    assert list(label_warnings(scene.labels for scene in scenes)) == ["4 texts"]

@@ -211,8 +211,8 @@ def test_scenes_of_one_band_with_their_own_labels_or_grid_are_scenes(tmp_path, d
 @pytest.mark.parametrize(
     ("crs", "transform", "extent"),
     [
-        (UTM, METRE @ Affine.translation(45_000, 0), "x from 545000 to 545008 and y from 4999992 to 5000000"),
-        ("EPSG:4326", Affine(1e-5, 0, 10, 0, -1e-5, 45), "x from 10 to 10.00008 and y from 44.99992 to 45"),
+        (UTM, METRE @ Affine.translation(45_000, 0), "x 545000 to 545008 and y 4999992 to 5000000"),
+        ("EPSG:4326", Affine(1e-5, 0, 10, 0, -1e-5, 45), "x 10 to 10.00008 and y 44.99992 to 45"),
     ],
 )
 def test_a_label_raster_off_its_image_is_refused_with_both_extents(tmp_path, crs, transform, extent):
@@ -223,8 +223,8 @@ def test_a_label_raster_off_its_image_is_refused_with_both_extents(tmp_path, crs
         verbs.chip(**settings, out=tmp_path / "chips")
     left, bottom, right, top = grid(H, W).bounds
     assert str(caught.value) == (
-        f"{path} has no pixel on {scene}: the labels cover {extent} in {crs}, the image x from {left:.10g} "
-        f"to {right:.10g} and y from {bottom:.10g} to {top:.10g} in {UTM}. Check that the files belong "
+        f"{path} has no pixel on {scene}: the labels cover {extent} in {crs}, the image x {left:.10g} "
+        f"to {right:.10g} and y {bottom:.10g} to {top:.10g} in {UTM}. Check that the files belong "
         "together, and the CRS of each."
     )
     assert verbs.check(**settings, trial=False).errors == (str(caught.value),)

@@ -1,28 +1,30 @@
 """LABEL_FORMATS lists the formats of labels; the suffix of a file chooses one.
 
-A new format is a file with a class like `LabelRaster`, and a line in LABEL_FORMATS.
+A new format is a file with a class of `OpenedLabels` and one of `LabelSource`, and a line in LABEL_FORMATS.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from landscribe.data.scenes.label_numbers import LabelNumbers
-from landscribe.data.scenes.label_polygons import LabelPolygons, PolygonLabels, polygon_warnings
+from landscribe.data.scenes.label_polygons import LabelPolygons
 from landscribe.data.scenes.label_raster import NODATA_IGNORED, LabelRaster
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import OutsideError, RecipeError
 from landscribe.geo.access import is_local
-from landscribe.geo.classes import Classes, Label
+from landscribe.geo.classes import IGNORE, Classes, Label
+from landscribe.geo.features import Features, extent_label
 from landscribe.geo.grid import Grid, Window, crs_label
 from landscribe.geo.inputs import RASTER_SUFFIXES
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.geo.vectors.reprojection import box_around
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
 
@@ -44,8 +46,21 @@ class LabelSource(Protocol):
         """
 
 
+@runtime_checkable
+class IncompleteSource(Protocol):
+    """A source whose masks may lack labels of its file."""
+
+    @staticmethod
+    def warnings(sources: Sequence[Any]) -> Iterator[str]:
+        """What the masks of such sources lack: at most one text for each reason."""
+
+
 class OpenedLabels(Protocol):
     """The labels of a scene on the grid of its image, before the class table is complete."""
+
+    @property
+    def file_grid(self) -> Grid | None:
+        """The grid of the file itself; None of labels without pixels."""
 
     @property
     def has_background(self) -> bool:
@@ -92,6 +107,11 @@ class LabelFormat:
     """Fields of SceneSpec that say how such labels are read."""
     is_raster: bool = False
     """True if its files are rasters, with a grid and pixels that may be nodata."""
+    holds: Callable[[str], bool] | None = None
+    """True for the path of such labels; None: the suffix decides."""
+    without: Callable[[str, Raster, SceneSpec, PolygonFiles], OpenedLabels] | None = None
+    """Opens a file for an image without labels, where `open` raises OutsideError or EmptyError; None where it never
+    does."""
 
 
 def _open_raster(path: str, image: Raster, spec: SceneSpec, polygons: PolygonFiles) -> OpenedLabels:
@@ -108,7 +128,9 @@ _OF_AREAS = frozenset({"label_crs", "fix_geometries"})
 """How the polygons of a labelled area or an image area are read, too."""
 
 LABEL_FORMATS: dict[str, LabelFormat] = {
-    "polygons": LabelFormat(VECTOR_SUFFIXES, LabelPolygons.open, "polygons", _OF_POLYGONS),
+    "polygons": LabelFormat(
+        VECTOR_SUFFIXES, LabelPolygons.open, "polygons", _OF_POLYGONS, holds=is_vector, without=LabelPolygons.without
+    ),
     "raster": LabelFormat(RASTER_SUFFIXES, _open_raster, "rasters", _OF_RASTERS, is_raster=True),
 }
 
@@ -118,10 +140,8 @@ LABEL_FILES = set().union(*(label_format.suffixes for label_format in LABEL_FORM
 
 def label_format(path: str) -> LabelFormat:
     """The format with the suffix of `path`, else a raster, of which GDAL reads many formats."""
-    if is_vector(path):
-        return LABEL_FORMATS["polygons"]
     suffix = Path(path).suffix.lower()
-    matches = (own for own in LABEL_FORMATS.values() if suffix in own.suffixes)
+    matches = (own for own in LABEL_FORMATS.values() if (own.holds(path) if own.holds else suffix in own.suffixes))
     return next(matches, LABEL_FORMATS["raster"])
 
 
@@ -159,27 +179,49 @@ def _as_text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+@dataclass(frozen=True)
+class ClippedLabels:
+    """Labels clipped to polygons."""
+
+    labels: LabelSource
+    area: Features
+    """In the CRS of `grid`."""
+    grid: Grid
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Class values (height, width); ignore outside the area."""
+        return np.where(rasterize_mask(self.area, self.grid, window), self.labels.read(window), np.uint8(IGNORE))
+
+    @property
+    def separates_objects(self) -> bool:
+        """As the labels."""
+        return self.labels.separates_objects
+
+    def objects(self, window: Window) -> NDArray[np.uint32]:
+        """Object numbers (height, width); 0 outside the area."""
+        return np.where(rasterize_mask(self.area, self.grid, window), self.labels.objects(window), np.uint32(0))
+
+
 def label_warnings(labels: Iterable[LabelSource]) -> Iterator[str]:
     """What the labels of scenes leave out: how much, of which classes, and what to do."""
     # Labels that are clipped to an area hold those of the file.
-    sources = [getattr(source, "labels", source) for source in labels]
-    yield from polygon_warnings([source for source in sources if isinstance(source, PolygonLabels)])
+    sources = [source.labels if isinstance(source, ClippedLabels) else source for source in labels]
+    incomplete = [source for source in sources if isinstance(source, IncompleteSource)]
+    for kind in dict.fromkeys(map(type, incomplete)):
+        own = [source for source in incomplete if type(source) is kind]
+        yield from own[0].warnings(own)
 
 
-def off_image(labels: OpenedLabels, image: Raster) -> OutsideError | None:
-    """The error of a label raster that has no pixel on an image; None of other labels."""
-    if not isinstance(labels, LabelRaster):
-        return None
-    # Of labels on another grid, the raster is resampled.
-    own, grid = next(iter(labels.raster.source.rasters), labels.raster).grid, image.grid
-    if own.crs is None or shapely.intersects(box_around(grid, own.crs), shapely.box(*own.bounds)):
+def off_image(labels: OpenedLabels, path: str, image: Raster) -> OutsideError | None:
+    """The error of labels with pixels of which none lies on an image; None of other labels."""
+    own, grid = labels.file_grid, image.grid
+    if own is None or own.crs is None or shapely.intersects(box_around(grid, own.crs), shapely.box(*own.bounds)):
         return None
     return OutsideError(
-        f"{labels.raster.paths[0]} has no pixel on {image.paths[0]}: the labels cover {_extent(own)}, the image "
-        f"{_extent(grid)}. Check that the files belong together, and the CRS of each."
+        f"{path} has no pixel on {image.paths[0]}: the labels cover {_extent(own)}, the image {_extent(grid)}. Check "
+        "that the files belong together, and the CRS of each."
     )
 
 
 def _extent(grid: Grid) -> str:
-    left, bottom, right, top = (f"{edge:.10g}" for edge in grid.bounds)
-    return f"x from {left} to {right} and y from {bottom} to {top} in {crs_label(grid.crs)}"
+    return f"{extent_label(shapely.box(*grid.bounds))} in {crs_label(grid.crs)}"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options, require_stated_crs
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import ClassError, counted
+from landscribe.errors import ClassError, EmptyError, counted
 from landscribe.geo.classes import Classes, Label, label_key
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
@@ -31,6 +32,7 @@ class LabelPolygons:
     has_colours: ClassVar[bool] = False
     is_thresholded: ClassVar[bool] = False
     has_names: ClassVar[bool] = True
+    file_grid: ClassVar[None] = None
 
     features: Features
     """In the CRS of `grid`."""
@@ -48,15 +50,14 @@ class LabelPolygons:
         return cls(polygons.on(image, path, **label_options(spec)), image, spec)
 
     @classmethod
-    def outside(cls, path: str, image: Raster, spec: SceneSpec, polygons: PolygonFiles) -> "LabelPolygons":
-        """Open a file none of whose polygons intersects `image`."""
-        require_stated_crs(polygons.read(path, **label_options(spec)), spec)
-        return cls(polygons.reprojected(image, path, **label_options(spec)), image, spec)
-
-    @classmethod
-    def empty(cls, path: str, image: Raster, spec: SceneSpec) -> "LabelPolygons":
-        """The labels of a file without features."""
-        return cls(Features.of_windows(path, [], image.grid), image, spec)
+    def without(cls, path: str, image: Raster, spec: SceneSpec, polygons: PolygonFiles) -> "LabelPolygons":
+        """Open a file none of whose polygons intersects `image`, or that holds none."""
+        try:
+            require_stated_crs(polygons.read(path, **label_options(spec)), spec)
+            features = polygons.reprojected(image, path, **label_options(spec))
+        except EmptyError:
+            features = Features.of_windows(path, [], image.grid)
+        return cls(features, image, spec)
 
     @property
     def has_background(self) -> bool:
@@ -182,21 +183,10 @@ class PolygonLabels:
         inside = np.unique(np.concatenate([scene.features.intersecting(scene.grid) for scene in scenes]))
         return self._by_class(np.setdiff1d(np.arange(len(self.features)), inside))
 
-
-def polygon_warnings(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
-    """What the masks of scenes do not hold of their polygons: at most one text for each reason."""
-    yield from _without_pixel(scenes)
-    yield from _overlaps(scenes)
-    files = dict.fromkeys(scene.features.name for scene in scenes)
-    for name in files:
-        sharing = [scene for scene in scenes if scene.features.name == name]
-        outside = sharing[0].outside(sharing)
-        if outside:
-            images = sharing[0].image_name if len(sharing) == 1 else f"all {len(sharing)} images"
-            yield (
-                f"{outside.total()} of {len(sharing[0].features)} polygons of {name} lie outside {images} and are not "
-                f"used: {_listed(outside)}. Check that image and labels belong together."
-            )
+    @staticmethod
+    def warnings(scenes: "Sequence[PolygonLabels]") -> Iterator[str]:
+        """What the masks of scenes do not hold of their polygons: at most one text for each reason."""
+        return chain(_without_pixel(scenes), _overlaps(scenes), _outside(scenes))
 
 
 def _without_pixel(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
@@ -224,6 +214,20 @@ def _overlaps(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
             f"top. Pass --label-priority COLUMN to let a column of numbers or dates decide, or --label-priority "
             f"{FILE_ORDER}."
         )
+
+
+def _outside(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
+    """Polygons of each file that lie on none of the images that share it."""
+    files = dict.fromkeys(scene.features.name for scene in scenes)
+    for name in files:
+        sharing = [scene for scene in scenes if scene.features.name == name]
+        outside = sharing[0].outside(sharing)
+        if outside:
+            images = sharing[0].image_name if len(sharing) == 1 else f"all {len(sharing)} images"
+            yield (
+                f"{outside.total()} of {len(sharing[0].features)} polygons of {name} lie outside {images} and are not "
+                f"used: {_listed(outside)}. Check that image and labels belong together."
+            )
 
 
 def _files(scenes: Sequence[PolygonLabels]) -> str:

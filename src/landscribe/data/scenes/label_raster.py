@@ -87,6 +87,11 @@ class LabelRaster:
         return cls(resample_to(labels, image.grid, nearest=True), *settings)
 
     @property
+    def file_grid(self) -> Grid:
+        """The grid of the file, which is resampled where the image has another one."""
+        return next(iter(self.raster.source.rasters), self.raster).grid
+
+    @property
     def is_thresholded(self) -> bool:
         """True if a threshold makes two classes of the values."""
         return self.threshold is not None

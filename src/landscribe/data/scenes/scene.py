@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.scenes.label_formats import (
+    ClippedLabels,
     LabelSource,
     OpenedLabels,
     label_format,
     off_image,
     require_fitting_settings,
 )
-from landscribe.data.scenes.label_polygons import LabelPolygons
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName
 from landscribe.errors import (
@@ -43,14 +43,13 @@ from landscribe.geo.classes import (
     plain_labels,
 )
 from landscribe.geo.features import Features
-from landscribe.geo.grid import Grid, Window
+from landscribe.geo.grid import Window
 from landscribe.geo.inputs import distinct_names, open_imagery, raster_names
 from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.derived.located import SizeError, refuse_other_sizes
 from landscribe.geo.rasters.derived.resampling import at_pixel_size
 from landscribe.geo.rasters.raster import CHOOSE_BANDS, Pixels, Raster, Valid
-from landscribe.geo.vectors.burning import rasterize_mask
 
 log = logging.getLogger(__name__)
 
@@ -103,29 +102,6 @@ class Scene:
         """
         valid = self.image.read(window)[1] if valid is None else valid
         return np.where(valid, self.labels.objects(window), np.uint32(0))
-
-
-@dataclass(frozen=True)
-class ClippedLabels:
-    """Labels clipped to polygons."""
-
-    labels: LabelSource
-    area: Features
-    """In the CRS of `grid`."""
-    grid: Grid
-
-    def read(self, window: Window) -> NDArray[np.uint8]:
-        """Class values (height, width); ignore outside the area."""
-        return np.where(rasterize_mask(self.area, self.grid, window), self.labels.read(window), np.uint8(IGNORE))
-
-    @property
-    def separates_objects(self) -> bool:
-        """As the labels."""
-        return self.labels.separates_objects
-
-    def objects(self, window: Window) -> NDArray[np.uint32]:
-        """Object numbers (height, width); 0 outside the area."""
-        return np.where(rasterize_mask(self.area, self.grid, window), self.labels.objects(window), np.uint32(0))
 
 
 def open_scenes(
@@ -273,41 +249,47 @@ def _open_all_labels(
 
     Raises:
         OutsideError: a file has no polygon or pixel on any of its images.
-        EmptyError: a file holds no polygon, and no other scene has polygons.
+        EmptyError: the files of all images hold no polygon.
         GridError: label rasters without a CRS differ in size from their images.
     """
     opened: list[OpenedLabels] = []
     outside: list[OutsideError | None] = []
     off: list[OutsideError | None] = []
-    empty: list[EmptyError] = []
+    empty: dict[str, EmptyError] = {}
+    without: list[OpenedLabels] = []
     other_sizes: list[SizeError] = []
     for spec, image in zip(specs, images, strict=True):
         outside.append(None)
         off.append(None)
         try:
             opened.append(_open_labels(spec, image, polygons))
-            off[-1] = off_image(opened[-1], image)
-        except OutsideError as error:
-            opened.append(LabelPolygons.outside(str(spec.labels), image, spec, polygons))
-            outside[-1] = error
-        except EmptyError as error:
-            opened.append(LabelPolygons.empty(str(spec.labels), image, spec))
-            empty.append(error)
+            off[-1] = off_image(opened[-1], str(spec.labels), image)
+        except (OutsideError, EmptyError) as error:
+            open_without = label_format(str(spec.labels)).without
+            if open_without is None:
+                raise
+            without.append(open_without(str(spec.labels), image, spec, polygons))
+            opened.append(without[-1])
+            if isinstance(error, OutsideError):
+                outside[-1] = error
+            else:
+                empty[image.name] = error
         except SizeError as error:
             other_sizes.append(error)
     refuse_other_sizes(other_sizes, ", or leave images of a folder out with --without {} (in a recipe: without)")
-    of_polygons = [source for source in opened if isinstance(source, LabelPolygons)]
-    effect = _ALL_BACKGROUND if any(source.has_background for source in of_polygons) else _NO_LABEL
+    effect = _ALL_BACKGROUND if any(source.has_background for source in without) else _NO_LABEL
     _require_some_overlap([spec.labels for spec in specs], images, outside, effect)
     _require_some_overlap([spec.labels for spec in specs], images, off, _NO_LABEL, noun="pixel")
+    if len(empty) == len(specs):
+        raise next(iter(empty.values()))
     if empty:
-        without = [source.image.name for source in of_polygons if not len(source.features)]
-        if len(without) == len(of_polygons):
-            raise empty[0]
         log.warning(
             "the label files of %d of %d images hold no features (%s): %s",
-            len(without), len(specs), listed(without), effect,
-        )  # fmt: skip
+            len(empty),
+            len(specs),
+            listed(empty),
+            effect,
+        )
     return opened
 
 
