@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import uuid
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -76,23 +77,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and pytest -m gpu"))
 
 
-# A test has the same random numbers, and its networks the same first weights, whichever tests ran before it.
-def _seed() -> None:
-    random.seed(0)
+# A test has the same random numbers whichever tests ran before it. Its fixtures have others: a network that it loads
+# would otherwise have the weights of its fixture's before any are loaded.
+def _seed(name: str) -> None:
+    seed = zlib.crc32(name.encode())
+    random.seed(seed)
     if "torch" in sys.modules:  # whose import takes seconds, and which starts with a seed of its own
-        sys.modules["torch"].manual_seed(0)
+        sys.modules["torch"].manual_seed(seed)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_fixture_setup() -> None:
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> None:
     """Seed each fixture."""
-    _seed()
+    _seed(fixturedef.argname)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call() -> None:
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Seed each test."""
-    _seed()
+    _seed(pyfuncitem.nodeid)
 
 
 @pytest.fixture(autouse=True)
