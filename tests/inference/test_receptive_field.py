@@ -148,10 +148,26 @@ def test_a_receptive_field_is_measured_once_and_cached(tmp_path, saved):
     assert again.mismatch == pytest.approx(first.mismatch, rel=1e-4)
 
 
-def test_a_receptive_field_is_measured_again_for_another_tolerance(tmp_path, saved):
-    cached(saved, noise(tmp_path / "first.tif", (256, 256), classes=200))
-    second = noise(tmp_path / "second.tif", (256, 256), classes=200)
-    assert [cached(saved, second, tolerance).raster for tolerance in (1e-3, 1e-5)] == ["first", "second"]
+def test_a_receptive_field_is_measured_again_only_where_larger_windows_are_compared(tmp_path, monkeypatch):
+    # That of a tolerance of 1e-5 is not settled: it is not cached.
+    entries, model = {}, model_of(Decaying(), 2)
+    monkeypatch.setattr(cache, "load", lambda model, key: entries.get(key))
+    monkeypatch.setattr(cache, "store", lambda model, key, value: entries.update({key: value}))
+    large, small = (noise(tmp_path / f"{side}.tif", (side, side)) for side in (1024, 256))
+    fields = [
+        cached(model, raster, tolerance)
+        for raster, tolerance in ((large, 1e-3), (small, 1e-2), (small, 1e-5), (large, 1e-5), (small, 1e-3))
+    ]
+    assert [(field.raster, len(field.mismatch), field.tolerance) for field in fields] == [
+        ("1024", 256, 1e-3), ("1024", 256, 1e-2), ("1024", 256, 1e-5), ("1024", 512, 1e-5), ("1024", 256, 1e-3)
+    ]  # fmt: skip
+
+
+def test_a_slow_tail_below_a_thousandth_is_no_global_receptive_field():
+    # Otherwise it would not count, and a margin would claim a tolerance of 1e-4.
+    tail = np.concatenate([np.full(192, 3e-4), np.full(64, 2e-4)])
+    assert not ReceptiveField(tail, tolerance=1e-4).is_global
+    assert ReceptiveField(tail, tolerance=1e-4).margin(1024) is None
 
 
 def test_without_its_cache_or_with_other_weights_it_is_measured_again(tmp_path, saved):
@@ -163,7 +179,7 @@ def test_without_its_cache_or_with_other_weights_it_is_measured_again(tmp_path, 
         next(saved.network.parameters()).mul_(1.5)
     third = noise(tmp_path / "third.tif", (256, 256), classes=200)
     assert cached(saved, third).raster == "third"
-    (cache.folder_of(saved) / TUNING).write_text('{"receptive field within 0.001": {"raster": "?", "mismatch": 3}}')
+    (cache.folder_of(saved) / TUNING).write_text('{"receptive field": {"raster": "?", "mismatch": 3}}')
     assert cached(saved, second).raster == "second"
 
 

@@ -28,6 +28,9 @@ _WINDOWS = ((512, 4), (1024, 2))
 # Fraction of a window's second class, below which there is hardly a border at which classes could differ.
 _LEAST_SECOND_CLASS = 1e-3
 _LEAST_STEP = 8
+_KEY = "receptive field"
+_GLOBAL_TAIL = 1e-3
+"""Least mismatch far from a cut of a network that depends on the tile as a whole."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class ReceptiveField:
 
         Then the mismatch far from a cut is not much lower than nearer to it.
         """
-        return self.beyond > self.tolerance and self.beyond > self._mean_of_quarter(2) / 2
+        return self.beyond > _GLOBAL_TAIL and self.beyond > self._mean_of_quarter(2) / 2
 
     @property
     def is_settled(self) -> bool:
@@ -120,11 +123,12 @@ def cached_receptive_field(
     """The receptive field in the model's cache; measured and cached if there is none.
 
     Arguments and result are those of `measure_receptive_field`. A measurement on a raster that is too small or too
-    plain is not cached.
+    plain is not cached. One of another tolerance counts if no larger window would be compared for this one.
     """
-    key = f"receptive field within {tolerance:g}" + ("" if threshold is None else f" at threshold {threshold}")
+    key = _KEY if threshold is None else f"{_KEY} at threshold {threshold}"
     field = _from_cache(cache.load(model, key), tolerance)
-    if field is None:
+    farthest = _distances(raster, _windows(raster, largest)[-1][0], model.reduction)
+    if field is None or not (field.is_settled or len(field.mismatch) >= farthest):
         field = measure_receptive_field(model, raster, tolerance=tolerance, largest=largest, threshold=threshold)
         if field is not None and (field.is_settled or field.is_global):
             cache.store(model, key, _to_cache(field))
@@ -165,21 +169,27 @@ def measure_receptive_field(
         None if it cannot be measured: the network predicts one class in all windows.
     """
     field = None
-    for side, count in _WINDOWS:
-        if field is not None and (field.is_settled or side > min(largest, max(raster.grid.shape))):
+    for side, count in _windows(raster, largest):
+        if field is not None and field.is_settled:
             break
         with torch.inference_mode():
-            mismatch = _mismatch(model, raster, min(side, largest), count, class_layer(threshold))
+            mismatch = _mismatch(model, raster, side, count, class_layer(threshold))
         if mismatch is None:
             return None
         field = ReceptiveField(mismatch, tolerance, raster.name, datetime.now(UTC).date().isoformat())
     return field
 
 
+def _windows(raster: Raster, largest: int) -> list[tuple[int, int]]:
+    """Side and number of the windows, the small ones first, none of them larger than the raster but the first."""
+    (first, count), *larger = _WINDOWS
+    most = min(largest, max(raster.grid.shape))
+    return [(min(first, largest), count), *(each for each in larger if each[0] <= most)]
+
+
 def _mismatch(model: Model, raster: Raster, side: int, count: int, layer: Layer) -> NDArray[np.float64] | None:
     """(distances,) of `ReceptiveField`, from `count` windows of a side of `side` pixels; None if all have one class."""
-    shape = _shape(raster, side, model.reduction)
-    distances = max(shape) // 2
+    shape, distances = _shape(raster, side, model.reduction), _distances(raster, side, model.reduction)
     differing, compared = np.zeros(distances), np.zeros(distances)
     measured = 0
     # A window without class borders costs a pass, too: more windows than are compared, but not many.
@@ -203,6 +213,11 @@ def _shape(raster: Raster, side: int, align: int) -> tuple[int, int]:
     """Of the windows: two halves, each a multiple of the network's stride, along each axis."""
     height, width = (max(2 * align, min(side, length) // (2 * align) * 2 * align) for length in raster.grid.shape)
     return height, width
+
+
+def _distances(raster: Raster, side: int, align: int) -> int:
+    """How many distances windows of a side of `side` pixels have."""
+    return max(_shape(raster, side, align)) // 2
 
 
 def _classes(model: Model, pixels: Pixels, valid: Valid, layer: Layer) -> NDArray[np.uint8]:

@@ -169,8 +169,8 @@ def _local_contrast(gray: Gray) -> Gray:
 
 
 def _box_blur(image: Gray, radius: int) -> Gray:
-    """Mean over a square of `2 * radius + 1` pixels; edge pixels are repeated outwards. NaN if one of them is NaN."""
-    absent, width = np.isnan(image), 2 * radius + 1
+    """Mean over a square of `2 * radius + 1` pixels; edge pixels are repeated outwards. NaN if one is not finite."""
+    absent, width = ~np.isfinite(image), 2 * radius + 1
     means = uniform_filter(np.where(absent, 0.0, image.astype(np.float64)), width, mode="nearest")
     return np.where(maximum_filter(absent, width, mode="nearest"), np.nan, means).astype(np.float32)
 
