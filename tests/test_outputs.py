@@ -725,20 +725,33 @@ def test_a_folder_of_the_name_of_a_file_stays(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "sides", "others"),
     [
-        ("h.shp", ["h.qix", "h.SBN", "h.shp.xml", "h.cpg", "h.kind.atx", "h.idm"], ["h.qml", "h1.qix", "h.tfw"]),
-        ("H.SHP", ["H.DBF", "H.shx"], ["h.dbf"]),
-        ("h.tif", ["h.tif.aux.xml", "h.tif.ovr", "h.tif.msk", "h.tfw"], ["h.qml", "h.prj", "h2.tif.ovr"]),
+        ("h.shp", ["h.qix", "h.sbn", "h.shp.xml", "h.cpg", "h.kind.atx", "h.idm"], ["h.qml", "h1.qix", "h.tfw"]),
+        ("H.SHP", ["H.DBF", "H.SHX"], ["h.dbf", "H.shp", "H.dbf"]),
+        ("h.shp", ["h.qix"], ["h.tab", "h.ind", "h.idm", "h.2020.kind.atx", "h.SHP", "h.DBF"]),
+        ("h.tif", ["h.tif.aux.xml", "h.tif.ovr", "h.tif.msk"], ["h.qml", "h.prj", "h2.tif.ovr", "h.tfw", "h.tiff"]),
         ("h.TIFF", ["h.TIFF.ovr", "h.TIFF.aux.xml"], ["h.tif.ovr"]),
         ("h.fgb", [], ["h.qix", "h.fgb.xml"]),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("old", [True, False])
-def test_side_files_of_an_old_file_do_not_stay_beside_its_successor(tmp_path, write, name, sides, others, old):
-    for each in (*sides, *others, *([name] if old else [])):
+def test_side_files_of_an_old_file_do_not_stay_beside_its_successor(tmp_path, write, name, sides, others):
+    for each in (*sides, *others, name):
         (tmp_path / each).write_bytes(b"old")
     with pytest.raises(MishapError), write(tmp_path / name):
         raise MishapError
-    assert files_in(tmp_path) == sorted([*sides, *others, *([name] if old else [])])
+    assert files_in(tmp_path) == sorted([*sides, *others, name])
+    with write(tmp_path / name) as temporary:
+        temporary.write_bytes(b"new")
+    assert files_below(tmp_path) == dict.fromkeys(others, b"old") | {name: b"new"}
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_files])
+@pytest.mark.parametrize(
+    ("name", "sides", "others"),
+    [("h.tif", ["h.tif.aux.xml", "h.tif.ovr"], ["h.tfw"]), ("h.shp", [], ["h.SHP", "h.DBF", "h.qix", "h.ind"])],
+)
+def test_files_of_another_shapefile_stay_and_those_of_a_removed_geotiff_do_not(tmp_path, write, name, sides, others):
+    for each in (*sides, *others):
+        (tmp_path / each).write_bytes(b"old")
     with write(tmp_path / name) as temporary:
         temporary.write_bytes(b"new")
     assert files_below(tmp_path) == dict.fromkeys(others, b"old") | {name: b"new"}

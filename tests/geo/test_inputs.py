@@ -204,6 +204,8 @@ def test_a_nodata_value_for_each_band_of_a_stack_is_checked(tiles):
     for values, words in (((0, 1, 2), "3 nodata values were given"), ((0, 256), "nodata is 256, but .* holds uint8")):
         with pytest.raises(RasterError, match=words):
             opened([paths[0], paths[0]], nodata=values)
+    with pytest.raises(RasterError, match=r"2 nodata values were given \(0, 0 \(by band\)\), but .* has 1 band"):
+        opened(paths[0], nodata=(0, 0))
 
 
 def test_one_nodata_value_that_only_some_files_of_a_stack_can_hold_is_refused_with_those_that_mark_its_pixels(tmp_path):

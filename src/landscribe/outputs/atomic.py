@@ -5,6 +5,7 @@ a file, and a failed step leaves nothing behind, parent folders included.
 """
 
 import glob
+import logging
 import os
 import shutil
 import uuid
@@ -18,6 +19,8 @@ from landscribe.errors import OutputError
 from landscribe.outputs.refusals import os_errors, refuse_blocked, refuse_file, refuse_working_folder, require_absent
 from landscribe.outputs.side_files import side_files
 from landscribe.texts import json_text
+
+log = logging.getLogger(__name__)
 
 _STATES = ("partial", "finished", "aside", "replaced", "abandoned")
 """Of a temporary file or folder: being written; files that only have to be moved out; old files for which others come;
@@ -118,7 +121,8 @@ def atomic_files(path: Path, *elsewhere: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             for temporary in staged.values():
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):  # of a read-only disk, also where there is no file
+                    temporary.unlink(missing_ok=True)
             remove_empty([finished, aside])
 
 
@@ -146,7 +150,8 @@ def _exchange(path: Path, folders: tuple[Path, Path, Path], staged: Mapping[Path
     with _undone_after_an_error(path, aside) as move:
         for old in (*reversed(targets), *sides):
             if _is_file(old):
-                move(old, aside / old.name)
+                with suppress(FileNotFoundError):  # another command has moved a style that both have
+                    move(old, aside / old.name)
         for other, old in replaced.items():
             move(other, old)
         move(folder, finished)
@@ -173,7 +178,7 @@ def _undone_after_an_error(path: Path, aside: Path) -> Iterator[Callable[[Path, 
     except BaseException as error:
         try:
             for source, target in reversed(moves):
-                if not os.path.lexists(source):
+                if os.path.lexists(target) and not os.path.lexists(source):
                     target.replace(source)
         except OSError as second:
             raise OutputError(
@@ -219,8 +224,10 @@ def remove_stale(path: Path) -> None:
     for state in _STATES:
         for stale in path.parent.glob(f".{'[0-9a-f]' * 8}.{state}.{glob.escape(path.name)}"):
             if state in ("finished", "aside") and not path.exists():
-                for file in sorted(stale.iterdir(), key=lambda file: file.name == path.name):
-                    file.replace(path.with_name(file.name))
+                with os_errors(path):
+                    for file in sorted(stale.iterdir(), key=lambda file: file.name == path.name):
+                        file.replace(path.with_name(file.name))
+                log.info("%s is whole again: a command was killed when it had only to be moved", path)
             if state == "replaced" and not path.exists():
                 stale.replace(path)
             elif stale.is_dir() and not stale.is_symlink():

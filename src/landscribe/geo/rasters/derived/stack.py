@@ -62,14 +62,19 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
 
 
 def override_nodata(rasters: Sequence[Raster], nodata: NodataValue) -> list[Raster]:
-    """The rasters of a stack, each of one file, with one nodata value for all; with their own if it is None.
+    """The rasters of a stack, each of one file, with another nodata value; with their own if it is None.
+
+    Args:
+        rasters: each of one file.
+        nodata: one for all; or for a single raster, one for each of its bands.
 
     Raises:
         RasterError: the dtype of a file cannot hold the value.
     """
     if nodata is None:
         return [*rasters]
-    require_held(nodata, [origin for raster in rasters for origin in raster.origins_by_band])
+    if not isinstance(nodata, tuple):
+        require_held(nodata, [origin for raster in rasters for origin in raster.origins_by_band])
     return [raster.override_nodata(nodata) for raster in rasters]
 
 
