@@ -47,6 +47,7 @@ def test_acatama_gets_points_and_ids_alone(tmp_path, sample):
         {"plotid": [5, 3, 4], "LAND COVER?": ["1", "2", ""], "pl_plotid": [3, 4, 5]},
         {"PLOT_ID": [901, 902, 903], "PL_PLOTID": [3, 4, 5], "COVER:1": [100, 0, 0], "COVER:2": [0, 60, 0]},
         {"id": [3, 4, 5], "map": ["2", "2", "1"], "truth": ["1", "2", ""]},
+        {"id": [3, 4, 5], "cover": ["1", "2", ""], "certain:1": ["yes", "no", ""]},
     ],
 )
 def test_labels_come_back_by_id(tmp_path, sample, table):
@@ -91,6 +92,11 @@ def test_a_table_without_labels_is_refused(tmp_path, text, count):
         read_labels(tmp_path / "labels.csv", ["1", "2"])
 
 
+def test_a_class_with_a_colon_is_an_answer(tmp_path):
+    (tmp_path / "labels.csv").write_text("plotid,cover:urban: dense,cover:field\n1,90,10\n")
+    assert read_labels(tmp_path / "labels.csv", ["urban: dense", "field"]) == {1: "urban: dense"}
+
+
 def test_labels_of_a_layer_of_points_come_back_by_id(tmp_path, sample):
     worlds.write_polygons(tmp_path / "a.gpkg", [worlds.pixel_box(0, 0, 1, 1)] * 2, ID=[7, 8], Label=["2", None])
     assert read_labels(tmp_path / "a.gpkg", ["1", "2"]) == {7: "2"}
@@ -106,7 +112,10 @@ def test_labels_of_a_layer_of_points_come_back_by_id(tmp_path, sample):
             r"has no column of class names \(but truth holds unsure, which is no class\)",
         ),
         ({"id": [1], "a:1": [100], "a:2": [0], "b:1": [0], "b:2": [100]}, "the classes in answers to a, b. Expected"),
-        ({"id": [1, 2], "a:1": [100, 50], "a:2": [0, 50]}, "has 1 row in which two classes .* the first is row 2"),
+        ({"id": [1, 2], "a:1": [100, 50], "a:2": [0, 50]}, "of row 2, two answers have the largest per cent"),
+        ({"id": [1], "a:1": [30], "a:cloud": [70]}, "of row 1, a:cloud, which is no class, has the largest per cent"),
+        ({"id": [1], "a:1": ["30%"], "a:2": ["70%"]}, "has '30%' among the answers to a. Expected per cent"),
+        ({"id": [1, 2], "map": ["1", "2"]}, r"has no column of class names \(but map is the sample's own\)"),
         ({"id": [1], "a": ["1"], "b": ["2"]}, "has the classes in a, b. Expected one column"),
         (
             {"id": [1, 1], "reference": ["1", "2"]},

@@ -1,6 +1,6 @@
 """Label tables: reference classes by id, as the sheet, Collect Earth Online and AcATaMa give them back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -59,8 +59,10 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
     others = [column for column in table if column != ids]
     table[others] = table[others].map(lambda cell: names.get(label_key(cell), cell))
     labels = _column(table, _LABELS)
-    if labels is None and (answers := _answers(table[others], names, name)) is not None:
-        labels, table[REFERENCE] = REFERENCE, answers
+    if labels is None and not _columns_of_classes(table[others], classes):
+        answers = _answers(table[others], classes, name)
+        if answers is not None:
+            labels, table[REFERENCE] = REFERENCE, answers
     labels = labels or _of_classes(table[others], classes, name)
     labelled = table[table[labels] != ""]
     if not len(labelled):
@@ -84,53 +86,71 @@ def _column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
 
 
-def _answers(table: pd.DataFrame, names: Mapping[str, str], path: str) -> pd.Series | None:
+def _answers(table: pd.DataFrame, classes: Sequence[str], path: str) -> pd.Series | None:
     """The class with the largest per cent of each row, in columns QUESTION:CLASS; None if there are none."""
-    questions: dict[str, dict[str, str]] = {}
-    for column in map(str, table):
-        question, _, answer = column.rpartition(":")
-        if question and label_key(answer) in names:
-            questions.setdefault(question, {})[column] = names[label_key(answer)]
+    ends = {f":{label_key(each)}": each for each in classes}
+    questions = {
+        str(column)[: -len(end)] for column in table for end in ends if str(column).endswith(end) and column != end
+    }
     if not questions:
         return None
     if len(questions) > 1:
         raise SampleError(
-            f"{path} has the classes in answers to {listed(questions)}. Expected those to one question, or one column, "
-            "reference or label. Drop the others."
+            f"{path} has the classes in answers to {listed(sorted(questions))}. Expected those to one question, or one "
+            "column, reference or label. Drop the others."
         )
-    of_column = next(iter(questions.values()))
-    shares = table[[*of_column]].apply(pd.to_numeric, errors="coerce").fillna(0)
-    largest = shares.max(axis=1)
-    tied = (shares.eq(largest, axis=0).sum(axis=1) > 1) & (largest > 0)
-    if tied.any():
+    question = questions.pop()
+    cells = table[[column for column in table if str(column).startswith(f"{question}:")]]
+    shares = cells.apply(pd.to_numeric, errors="coerce")
+    is_odd = (shares.isna() & (cells != "")).to_numpy()
+    if is_odd.any():
         raise SampleError(
-            f"{path} has {counted(int(tied.sum()), 'row')} in which two classes have the largest per cent, the first "
-            f"is row {int(tied.to_numpy().argmax()) + 1}. Expected one class for each unit. Add a column reference."
+            f"{path} has '{cells.to_numpy()[is_odd][0]}' among the answers to {question}. Expected per cent, as plain "
+            "numbers. Correct it."
         )
-    return shares.idxmax(axis=1).map(of_column).where(largest > 0, "")
+    shares = shares.fillna(0)
+    largest, first = shares.max(axis=1), shares.idxmax(axis=1)
+    answers = first.str.removeprefix(question).map(ends)
+    is_tied = shares.eq(largest, axis=0).sum(axis=1) > 1
+    is_wrong = ((is_tied | answers.isna()) & (largest > 0)).to_numpy()
+    if is_wrong.any():
+        row = int(is_wrong.argmax())
+        found = "two answers have" if is_tied.iloc[row] else f"{first.iloc[row]}, which is no class, has"
+        raise SampleError(
+            f"{path}: of row {row + 1}, {found} the largest per cent. Expected one of the classes {', '.join(classes)} "
+            "for each unit. Correct the row, or add a column reference."
+        )
+    return answers.where(largest > 0, "")
+
+
+def _columns_of_classes(table: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """The columns that hold nothing but class names, and are none of the sample's."""
+    known = {"", *classes}
+    others = [column for column in map(str, table) if column.lower() not in _OF_SAMPLE]
+    return [column for column in others if set(table[column]) <= known and (table[column] != "").any()]
 
 
 def _of_classes(table: pd.DataFrame, classes: Sequence[str], name: str) -> str:
-    """The only column that holds nothing but class names, and is none of the sample's."""
-    known = {"", *classes}
-    others = [column for column in map(str, table) if column.lower() not in _OF_SAMPLE]
-    columns = [column for column in others if set(table[column]) <= known and (table[column] != "").any()]
+    """The only column of class names."""
+    columns = _columns_of_classes(table, classes)
     if len(columns) != 1:
         held = (
-            f"the classes in {listed(columns)}"
-            if columns
-            else f"no column of class names{_nearly(table[others], known)}"
+            f"the classes in {listed(columns)}" if columns else f"no column of class names{_nearly(table, {*classes})}"
         )
         raise SampleError(
             f"{name} has {held}. Expected one column, reference or label, that holds {', '.join(classes)}."
         )
-    return str(columns[0])
+    return columns[0]
 
 
 def _nearly(table: pd.DataFrame, known: set[str]) -> str:
-    """The column with the most cells that are class names, and what else it holds, for messages."""
-    counts = {column: int((table[column].isin(known) & (table[column] != "")).sum()) for column in table}
-    nearest = max(counts, key=lambda column: counts[column], default=None)
+    """The column with the most cells that are class names, and why it is not the one, for messages."""
+    counts = {str(column): int(table[column].isin(known).sum()) for column in table}
+    nearest = max(
+        counts, key=lambda column: (column.lower() not in _OF_SAMPLE and counts[column], counts[column]), default=None
+    )
     if nearest is None or not counts[nearest]:
         return ""
-    return f" (but {nearest} holds {listed(sorted({*table[nearest]} - known))}, which is no class)"
+    others = sorted({*table[nearest]} - known - {""})
+    why = f"holds {listed(others)}, which is no class" if others else "is the sample's own"
+    return f" (but {nearest} {why})"
