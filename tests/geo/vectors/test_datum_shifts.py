@@ -43,10 +43,10 @@ def grid_at(crs: str, lonlat: tuple[float, float], metres: float) -> Grid:
 @pytest.mark.parametrize(
     ("source", "crs", "lonlat", "words"),
     [
-        ("EPSG:4267", "EPSG:2263", NEW_YORK, "with an accuracy of 14 m (28 pixels). PROJ lacks the datum grid us_noaa"),
-        ("EPSG:4326", "EPSG:27700", ENGLAND, "of 2 m (4 pixels). PROJ lacks the datum grid uk_os_OSTN15"),
-        ("EPSG:21781", "EPSG:2056", SWITZERLAND, "of 1.6 m (3.2 pixels). PROJ lacks the datum grid ch_swisstopo"),
-        ("EPSG:4326", "EPSG:24378", INDIA, "of 22 m (44.1 pixels). Check how well both fit together"),
+        ("EPSG:4267", "EPSG:2263", NEW_YORK, "with an accuracy of 14 m. PROJ lacks the datum grid us_noaa"),
+        ("EPSG:4326", "EPSG:27700", ENGLAND, "of 2 m. PROJ lacks the datum grid uk_os_OSTN15"),
+        ("EPSG:21781", "EPSG:2056", SWITZERLAND, "of 1.6 m. PROJ lacks the datum grid ch_swisstopo"),
+        ("EPSG:4326", "EPSG:24378", INDIA, "of 22 m. Check how well both fit together"),
     ],
 )
 def test_a_shift_that_a_missing_datum_grid_would_make_exact_is_warned_of(caplog, source, crs, lonlat, words):
@@ -65,12 +65,35 @@ def test_a_shift_that_a_missing_datum_grid_would_make_exact_is_warned_of(caplog,
         ("EPSG:4269", "EPSG:32618", NEW_YORK),
         ("EPSG:4269", "EPSG:2263", NEW_YORK),
         ("EPSG:2263", "EPSG:2263", NEW_YORK),
+        ("EPSG:4326", "EPSG:4527", (117.0, 40.0)),
+        ("EPSG:4269", "EPSG:6347", NEW_YORK),
+        ("EPSG:4326", "+proj=sinu +R=6371007.181 +units=m", GERMANY),
+        ("EPSG:4326", "+proj=lcc +lat_1=30 +lat_2=60 +lat_0=45 +lon_0=9 +R=6370000", GERMANY),
+        ("EPSG:4326", "+proj=utm +zone=32 +ellps=GRS80", GERMANY),
+        (
+            "EPSG:4326",
+            "+proj=tmerc +lon_0=9 +k=1 +x_0=3500000 +ellps=bessel +towgs84=598,73,418,0.2,0,-2.4,6.7",
+            GERMANY,
+        ),
     ],
 )
-def test_datums_that_are_not_moved_give_no_warning(caplog, source, crs, lonlat):
-    """PROJ states an accuracy of 1 to 4 m for these, and leaves longitude and latitude as they are."""
+def test_datums_that_are_not_to_be_moved_give_no_warning(caplog, source, crs, lonlat):
+    """PROJ states an accuracy of 1 to 4 m, or none, and moves no longitude and latitude; or the CRS itself says how."""
     warn_of_datum_shift(CRS.from_user_input(source), grid_at(crs, lonlat, 0.05), "labels.gpkg")
     assert not caplog.records
+
+
+def test_a_datum_without_a_name_on_another_ellipsoid_is_warned_of(caplog):
+    warn_of_datum_shift(CRS.from_string("+proj=longlat +ellps=clrk66"), grid_at("EPSG:32618", NEW_YORK, 30), "a.gpkg")
+    assert "although PROJ knows no transformation between their datums. Check how well both fit" in caplog.text
+
+
+@without_grids
+def test_a_file_on_many_tiles_is_warned_of_once(caplog):
+    for step in range(20):
+        tile = grid_at("EPSG:3857", (-3 + step / 10, 52.0 + step / 30), 0.5)
+        warn_of_datum_shift(CRS.from_epsg(27700), tile, "labels.gpkg")
+    assert len(caplog.records) == 1
 
 
 def test_pixels_larger_than_the_accuracy_give_no_warning(caplog):

@@ -16,7 +16,7 @@ from pyproj.transformer import TransformerGroup
 from rasterio.crs import CRS
 
 from landscribe.errors import GridError
-from landscribe.geo.grid import LONLAT, Grid, crs_label, transformer
+from landscribe.geo.grid import LONLAT, Grid, crs_label, definition, transformer
 from landscribe.geo.rasters.metadata import log_once
 
 _INEXACT = 5.0
@@ -41,11 +41,11 @@ def warn_of_datum_shift(source: CRS | None, grid: Grid, name: str) -> None:
         return
     if pixel is None or not (math.isfinite(lon) and math.isfinite(lat)):
         return
-    # Datum grids are those of countries: a tenth of a degree chooses the same one.
-    accuracy, datum_grid = _shift(source, grid.crs, round(lon, 1), round(lat, 1))
+    # Datum grids are those of countries: a degree chooses the same one for many tiles.
+    accuracy, datum_grid = _shift(source, grid.crs, round(lon), round(lat), pixel)
     if accuracy <= pixel or not (datum_grid or accuracy >= _INEXACT):
         return
-    how = f"with an accuracy of {accuracy:.3g} m ({accuracy / pixel:.3g} pixels)" if math.isfinite(accuracy) else (
+    how = f"with an accuracy of {accuracy:.3g} m" if math.isfinite(accuracy) else (
         "although PROJ knows no transformation between their datums"
     )  # fmt: skip
     remedy = (
@@ -56,25 +56,45 @@ def warn_of_datum_shift(source: CRS | None, grid: Grid, name: str) -> None:
     log_once(f"{name} is reprojected from {crs_label(source)} to {crs_label(grid.crs)} {how}. {remedy}.")
 
 
-@lru_cache(maxsize=64)
-def _shift(source: CRS, target: CRS, lon: float, lat: float) -> tuple[float, str]:
+@lru_cache(maxsize=1024)
+def _shift(source: CRS, target: CRS, lon: float, lat: float, enough: float) -> tuple[float, str]:
     """The accuracy in metres with which PROJ moves a point, and the datum grid that it lacks for a better one.
 
-    The accuracy is infinite if PROJ knows no transformation, and 0 between CRSs of one datum.
+    The accuracy is infinite if PROJ knows no transformation. It is 0 if nothing is to be moved: between CRSs of one
+    datum, spheres, unnamed datums of one ellipsoid, and CRSs with parameters of their own (TOWGS84).
     """
-    before, after = (pyproj.CRS(crs.to_wkt()).geodetic_crs for crs in (source, target))
+    before, after = _datum(source), _datum(target)
     if before is None or after is None or before == after:
         return 0.0, ""
     try:
-        moving = pyproj.Transformer.from_crs(before, after, always_xy=True)
+        moving = _moving(before, after)
         moved = moving.transform(lon, lat, errcheck=True)
-        used, unavailable = _used(moving), _unavailable(before, after, lon, lat)
+        accuracy = _used(moving).accuracy
     except ProjError:
         return 0.0, ""
-    accuracy = used.accuracy if used.accuracy >= 0 else math.inf
+    if accuracy < 0:
+        return (0.0 if _have_one_ellipsoid(before, after) else math.inf), ""
     # Twice as exact is better. Of a datum that is not moved, PROJ states 4 m (NAD83, WGS 84), and 2 m of a grid for it.
     limit = accuracy / 2 if not math.isclose(moved[0], lon, abs_tol=1e-9) else math.nextafter(accuracy / 2, 0)
+    unavailable = _unavailable(before, after, lon, lat) if accuracy > enough else []
     return accuracy, next((grid for better, grid in unavailable if better <= limit), "")
+
+
+def _datum(crs: CRS) -> pyproj.CRS | None:
+    """The CRS of longitude and latitude below a CRS; None without one, or with parameters of its own to WGS 84."""
+    known = definition(crs)
+    return None if known.is_bound else known.geodetic_crs
+
+
+@lru_cache(maxsize=64)
+def _moving(before: pyproj.CRS, after: pyproj.CRS) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(before, after, always_xy=True)
+
+
+def _have_one_ellipsoid(before: pyproj.CRS, after: pyproj.CRS) -> bool:
+    """True if one is a sphere, whose coordinates are those of an ellipsoid, or if both have the same size."""
+    geods = [crs.get_geod() or pyproj.Geod(ellps="WGS84") for crs in (before, after)]
+    return any(geod.sphere for geod in geods) or abs(geods[0].a - geods[1].a) <= 1
 
 
 def _unavailable(before: pyproj.CRS, after: pyproj.CRS, lon: float, lat: float) -> list[tuple[float, str]]:
