@@ -1,13 +1,16 @@
-"""Texts: areas and lengths for people, without exponents, and JSON."""
+"""Texts: areas and lengths for people, without exponents, colours, and JSON."""
 
 import json
 import math
+import re
 from typing import Any
 
 AREA_UNITS = {"m²": 1.0, "ha": 1e4, "km²": 1e6}
 """Units of areas, in m²."""
 _FROM = {"km²": 1e8, "ha": 1e4}
 """Areas in m² from which a unit is used; m² below."""
+
+_COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 
 def area_unit(square_metres: float) -> str:
@@ -56,3 +59,12 @@ def json_text(value: Any) -> str:
     """JSON of plain values; a number that is not finite is null, for JSON has none and readers refuse Python's NaN."""
     finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
     return json.dumps(finite, indent=1)
+
+
+def is_colour(label: object) -> bool:
+    """True for "#rrggbb".
+
+    >>> [is_colour(label) for label in ("#3C1098", "#forest", "#3c10", 398)]
+    [True, False, False, False]
+    """
+    return isinstance(label, str) and _COLOUR.fullmatch(label) is not None

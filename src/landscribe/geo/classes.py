@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from landscribe.errors import ClassError, is_printable, listed
 from landscribe.geo.access import csv_separator, read_utf8
 from landscribe.spec import StoredName
+from landscribe.texts import is_colour
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ _INT64 = range(-(2**63), 2**63)
 _BATCH = 2**16
 """Numbers whose copy of 64 bits stays in the processor's cache."""
 
-_COLOUR = re.compile("#[0-9a-fA-F]{6}")
 # Okabe & Ito 2008, "Color Universal Design": distinct in every common colour vision; then darker tones.
 _COLOURS = (
     "#d55e00", "#0072b2", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#7f3b08",
@@ -46,15 +46,6 @@ _COLOURS = (
 def default_colour(index: int, *, background: bool) -> str:
     """The colour "#rrggbb" of the class with this index; background is grey."""
     return "#d9d9d9" if background else _COLOURS[index % len(_COLOURS)]
-
-
-def is_colour(label: Label) -> bool:
-    """True for "#rrggbb".
-
-    >>> [is_colour(label) for label in ("#3C1098", "#forest", "#3c10", 398)]
-    [True, False, False, False]
-    """
-    return isinstance(label, str) and _COLOUR.fullmatch(label) is not None
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -223,7 +223,9 @@ def test_a_mask_lies_where_its_world_file_says(labels_of, tmp_path):
 
 def test_a_mask_without_a_crs_whose_georeference_lies_off_the_image_is_refused(labels_of):
     far = {"crs": None, "transform": METRE @ Affine.translation(1000, 0)}
-    with pytest.raises(GridError, match=r"mask.tif has no CRS, .*\(501000, 5000000\) .*\(500000, 5000000\).*-a_srs"):
+    with pytest.raises(
+        GridError, match=r"mask.tif has no CRS, .*\(501000, 5000000\) .*\(500000, 5000000\).*rio edit-info --crs"
+    ):
         labels_of(SQUARE, file=far)
 
 

@@ -429,7 +429,7 @@ def test_a_colour_missing_from_the_table_is_named_with_its_pixel_count(root):
     mask = values()
     pictures(root, ["a"], mask)
     (scene,), _ = open_scenes(expand_scenes([SceneSpec(image=(str(root),))])[0], TABLE[:2])
-    with pytest.raises(ClassError, match=rf"a\.png holds '#000000' \({(mask == 0).sum()}\).*Expected '#FF0000'"):
+    with pytest.raises(ClassError, match=rf"a\.png holds '#000000' \({(mask == 0).sum()}\).*Expected '#ff0000'"):
         scene.labels.read(ALL)
 
 

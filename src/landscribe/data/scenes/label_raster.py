@@ -21,7 +21,7 @@ from landscribe import progress
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, ResourceError
-from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, is_colour, look_up
+from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, look_up
 from landscribe.geo.grid import Grid, Window, size_label
 from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.converted import filled
@@ -32,6 +32,7 @@ from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.whole_files import read_palette
 from landscribe.geo.spec import NodataValue
 from landscribe.geo.tiling import kept_squares
+from landscribe.texts import is_colour
 
 NODATA_IGNORED = "ignore"
 """`label_nodata_as` of labels whose nodata is unlabelled, whatever the class table says."""

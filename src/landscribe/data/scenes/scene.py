@@ -38,7 +38,6 @@ from landscribe.geo.classes import (
     Classes,
     Label,
     default_colour,
-    is_colour,
     label_key,
     plain_labels,
 )
@@ -50,6 +49,7 @@ from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.derived.located import SizeError, refuse_other_sizes
 from landscribe.geo.rasters.derived.resampling import at_pixel_size
 from landscribe.geo.rasters.raster import CHOOSE_BANDS, Pixels, Raster, Valid
+from landscribe.texts import is_colour
 
 log = logging.getLogger(__name__)
 

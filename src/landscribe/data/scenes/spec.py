@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from landscribe.geo.spec import BandList, BandNumbers, NodataRuleName, NodataValues, Palette
 from landscribe.spec import CommaList, InputPath, NoFlag, SharedName, Spec, StoredName
+from landscribe.texts import is_colour
 
 SplitName = Literal["train", "val", "test"]
 
@@ -119,3 +120,8 @@ class ClassSpec(Spec):
     label: Annotated[int, Field(ge=-(2**63), lt=2**63)] | str | None = None
     """Label of this class in the label data; "#rrggbb" in coloured masks. Default: the value for label rasters, the
     name for polygons."""
+
+    @field_validator("label")
+    @classmethod
+    def _lower_case_colour(cls, label: int | str | None) -> int | str | None:
+        return label.lower() if isinstance(label, str) and is_colour(label) else label

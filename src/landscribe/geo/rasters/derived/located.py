@@ -86,7 +86,8 @@ def _require_overlap(path: str, labels: Grid, image: Raster, files: Grid) -> Non
         raise GridError(
             f"{path} has no CRS, and its pixels from ({left:.10g}, {top:.10g}) lie off {image.paths[0]}, whose pixels "
             f"are from ({first:.10g}, {high:.10g}) in {crs_label(files.crs)}. Assign the labels their CRS "
-            "(rio edit-info --crs); if their pixels are those of the image, remove their world file (TIFF: -unsetgt)."
+            "(rio edit-info --crs); if their pixels are those of the image, remove their world file (TIFF: "
+            "gdal_edit.py -unsetgt)."
         )
 
 
