@@ -129,9 +129,9 @@ def test_scenes_in_another_band_order_or_encoding_are_notes(tmp_path, texts):
 def test_scenes_of_other_pixels_are_a_warning_also_if_their_area_is_the_same(tmp_path, texts):
     array = noise(3, H, W)
     first = write_raster(tmp_path / "a.tif", array, transform=METRE @ Affine.scale(8))
-    alike = write_raster(tmp_path / "b.tif", array, transform=METRE @ Affine.scale(9, 7))
+    similar = write_raster(tmp_path / "b.tif", array, transform=METRE @ Affine.scale(9, 7))
     other = write_raster(tmp_path / "c.tif", array, transform=METRE @ Affine.scale(4, 16))
-    assert "Objects then differ" not in texts(first, alike)
+    assert "Objects then differ" not in texts(first, similar)
     assert "c.tif has pixels of 4 x 16 m (width x height), " in texts(first, other)
 
 

@@ -173,34 +173,29 @@ def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path, sample, save):
     pd.testing.assert_frame_equal(opened, sample.units, check_dtype=False, rtol=1e-8)
 
 
-def test_centres_between_two_numbers_of_six_digits_are_those_that_were_drawn(tmp_path):
-    """Pixels of 0.0001 degrees have centres such as 20.31705, whose nearest binary number has 17 digits."""
-    path = worlds.write_raster(
-        tmp_path / "map.tif",
-        np.ones((99, 99), np.uint8),
-        crs="EPSG:4326",
-        transform=Affine(1e-4, 0, 20.3, 0, -1e-4, 60.1),
-    )
-    sample = sample_of(path, design="simple", size=200)
-    sample.save(tmp_path / "points.csv")
-    sample.units.to_csv(tmp_path / "points.csv", index=False, float_format="%.15g")
+@pytest.fixture
+def in_degrees(tmp_path):
+    """A sample of pixels of 0.0001 degrees, whose centres, such as 20.31705, have 17 digits as binary numbers."""
+    grid = {"crs": "EPSG:4326", "transform": Affine(1e-4, 0, 20.3, 0, -1e-4, 60.1)}
+    path = worlds.write_raster(tmp_path / "map.tif", np.ones((99, 99), np.uint8), **grid)
+    return sample_of(path, design="simple", size=200)
+
+
+def test_centres_between_two_numbers_of_six_digits_are_those_that_were_drawn(tmp_path, in_degrees):
+    in_degrees.save(tmp_path / "points.csv")
+    in_degrees.units.to_csv(tmp_path / "points.csv", index=False, float_format="%.15g")
     assert len(ReferenceSample.open(tmp_path / "points.csv").units) == 200
 
 
-def test_a_sample_whose_columns_were_hashed_by_an_earlier_version_is_read(tmp_path):
+def test_a_sample_whose_columns_were_hashed_by_an_earlier_version_is_read(tmp_path, in_degrees):
     """Numbers were rounded once, to six digits: of 0.0001 degrees, some centres have another hash."""
-    path = worlds.write_raster(
-        tmp_path / "map.tif",
-        np.ones((99, 99), np.uint8),
-        crs="EPSG:4326",
-        transform=Affine(1e-4, 0, 20.3, 0, -1e-4, 60.1),
-    )
-    sample = sample_of(path, design="simple", size=200)
-    texts = [f"{value:.6g}" for value in sample.units.sort_values("id")["x"]]
+    texts = [f"{value:.6g}" for value in in_degrees.units.sort_values("id")["x"]]
     earlier = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    hashes = sample.design.columns_sha256
+    hashes = in_degrees.design.columns_sha256
     assert earlier != hashes["x"]
-    replace(sample, design=replace(sample.design, columns_sha256=hashes | {"x": earlier})).save(tmp_path / "points.csv")
+    replace(in_degrees, design=replace(in_degrees.design, columns_sha256=hashes | {"x": earlier})).save(
+        tmp_path / "points.csv"
+    )
     assert len(ReferenceSample.open(tmp_path / "points.csv").units) == 200
 
 

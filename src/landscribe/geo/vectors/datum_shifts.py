@@ -20,8 +20,8 @@ from landscribe.geo.grid import LONLAT, Grid, crs_label, definition, transformer
 from landscribe.geo.rasters.metadata import log_once
 
 _INEXACT = 5.0
-"""Metres from which a formula is worth a warning that no datum grid would mend. Below, the accuracy that PROJ states is
-often that of a name: 1 m between ETRS89 and WGS 84, which it does not move at all."""
+"""Metres from which an accuracy gives a warning, although PROJ lacks no better datum grid. Smaller ones are often
+stated for datums between which nothing moves: 1 m from ETRS89 to WGS 84."""
 
 
 def warn_of_datum_shift(source: CRS | None, grid: Grid, name: str) -> None:
